@@ -1,0 +1,6 @@
+//! What two or more workers need: wire types, the log and its runner, the archive, the store,
+//! configuration, telemetry, clock and shutdown.
+
+pub mod clock;
+pub mod model;
+pub mod stream;

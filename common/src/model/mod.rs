@@ -1,0 +1,5 @@
+//! Wire types and their validation.
+
+pub mod event;
+
+pub use event::{Coordinates, Event, Invalid, Normaliser, SpeedUnit, Volume};

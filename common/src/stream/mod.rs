@@ -12,10 +12,14 @@
 
 pub mod log;
 pub mod machine;
+pub mod memory;
 pub mod partitioner;
+mod restore;
+pub mod runner;
 
 pub use log::{
     Cleanup, Ends, Event, Header, Log, LogError, Member, Membership, Outgoing, Producer, Reader, Record, Records,
     StoredRecord, TopicPartition, TopicSpec, WATERMARK_HEADER,
 };
-pub use machine::{Machine, Outbox};
+pub use machine::{Machine, Outbox, Tick};
+pub use runner::{Notice, Observer, Pace, Runner, Step, Topology};

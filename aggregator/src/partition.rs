@@ -339,8 +339,9 @@ impl Partition {
     pub fn announce(&mut self, now_ms: i64, at_end_for_ms: Option<i64>, settings: &Settings, out: &mut Outbox) {
         let Progress { watermark_ms, announced_ms, .. } = self.progress;
         let empty = watermark_ms == i64::MIN;
+        let silent = at_end_for_ms.is_some_and(|ms| ms >= settings.idle_ms);
         let due = if empty {
-            announced_ms == i64::MIN && at_end_for_ms.is_some()
+            announced_ms == i64::MIN && silent
         } else {
             let first = announced_ms == i64::MIN || announced_ms == UNCONSTRAINED;
             let ahead_ms = watermark_ms.saturating_sub(announced_ms);

@@ -21,7 +21,7 @@ pub struct Progress {
     pub frontier: Vec<i64>,
 }
 
-/// Announced by a partition that stands at its end and has never had an event.
+/// Announced by a partition that has long stood at its end and has never had an event.
 pub const UNCONSTRAINED: i64 = i64::MAX;
 
 impl Progress {

@@ -227,7 +227,7 @@ impl<M: Machine> Runner<M> {
         if self.due(now_ms) {
             self.commit()?;
         }
-        if now_ms - self.ticked_at_ms >= self.pace.tick_interval_ms {
+        if now_ms.saturating_sub(self.ticked_at_ms) >= self.pace.tick_interval_ms {
             self.tick(now_ms)?;
         }
         let step = self.poll(timeout, now_ms)?;
@@ -239,7 +239,7 @@ impl<M: Machine> Runner<M> {
 
     fn due(&self, now_ms: i64) -> bool {
         (self.uncommitted > 0 || self.open)
-            && (now_ms - self.committed_at_ms >= self.pace.commit_interval_ms
+            && (now_ms.saturating_sub(self.committed_at_ms) >= self.pace.commit_interval_ms
                 || self.uncommitted >= self.pace.commit_records)
     }
 

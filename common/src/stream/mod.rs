@@ -10,6 +10,7 @@
 //! | `partitioner.rs` | murmur2, as Java producers partition |
 //! | `kafka/`, `sqlite/`, `memory/` | the three logs |
 
+pub mod kafka;
 pub mod log;
 pub mod machine;
 pub mod memory;

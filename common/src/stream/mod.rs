@@ -17,6 +17,7 @@ pub mod memory;
 pub mod partitioner;
 mod restore;
 pub mod runner;
+pub mod sqlite;
 
 pub use log::{
     Cleanup, Ends, Event, Header, Log, LogError, Member, Membership, Outgoing, Producer, Reader, Record, Records,

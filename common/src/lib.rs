@@ -3,5 +3,6 @@
 
 pub mod clock;
 pub mod model;
+pub mod store;
 pub mod stream;
 pub mod topics;

@@ -2,5 +2,9 @@
 //! configuration, telemetry, clock and shutdown.
 
 pub mod clock;
+pub mod config;
+pub mod health;
 pub mod model;
+pub mod shutdown;
 pub mod stream;
+pub mod telemetry;

@@ -1,5 +1,6 @@
 //! What every process does around its work: settings, logs, health, signals, and reaching its services.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,36 @@ use crate::stream::kafka::{Failpoint, KafkaConfig, KafkaLog};
 use crate::stream::sqlite::SqliteLog;
 use crate::stream::{Log, LogError};
 use crate::telemetry;
+
+/// What every worker's command line takes.
+#[derive(Debug, clap::Args)]
+pub struct WorkerArgs {
+    /// Settings (TOML); variables like TRAFFIC_LOG go over it
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Prefix of group, changelog and transactions [default: the worker's name]
+    #[arg(long, value_name = "ID")]
+    pub application_id: Option<String>,
+    /// This process's lasting name [default: HOST-0]
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<String>,
+    /// Process everything up to the end of every partition, commit and exit 0
+    #[arg(long)]
+    pub exit_at_end: bool,
+}
+
+impl WorkerArgs {
+    /// The settings that these arguments, the environment and the file make.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn settings(&self) -> Result<Config, Failure> {
+        let id = self.application_id.as_deref().map(|id| ("application_id", id));
+        let instance = self.instance.as_deref().map(|name| ("instance", name));
+        let flags: Vec<(&str, &str)> = id.into_iter().chain(instance).collect();
+        Config::from_process(self.config.as_deref(), &flags).map_err(|e| Failure(e.to_string()))
+    }
+}
 
 /// A process that is up: everything its work needs.
 pub struct Process {
@@ -93,7 +124,11 @@ impl Process {
     /// If the location can not be one.
     pub fn store(&self) -> Result<Store, StoreError> {
         let hdfs = &self.config.hdfs;
-        let options = StoreOptions { timeout: hdfs.timeout, replication: Some(u32::from(hdfs.replication_factor)), ..StoreOptions::default() };
+        let options = StoreOptions {
+            timeout: hdfs.timeout,
+            replication: Some(u32::from(hdfs.replication_factor)),
+            ..StoreOptions::default()
+        };
         match &self.config.store {
             StoreLocation::Directory(directory) => {
                 let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());

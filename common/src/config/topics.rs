@@ -1,4 +1,4 @@
-//! The topics: names, partitions, replication, retention.
+//! The topics: prefix of their names, partitions, replication, retention.
 
 use std::time::Duration;
 
@@ -7,30 +7,14 @@ use serde::Deserialize;
 use super::problems::Problems;
 use super::units;
 use crate::stream::{Cleanup, TopicSpec};
-
-/// Sensor events, as the senders wrote them.
-pub const TRAFFIC_EVENTS: &str = "traffic-events";
-/// Aggregates of 5-minute windows.
-pub const PROCESSED_TRAFFIC_AGGREGATES: &str = "processed-traffic-aggregates";
-/// Forecasts.
-pub const TRAFFIC_PREDICTIONS: &str = "traffic-predictions";
-/// Transitions of alerts.
-pub const TRAFFIC_ALERTS: &str = "traffic-alerts";
-/// Events that were not counted, with the reason.
-pub const TRAFFIC_EVENTS_DLQ: &str = "traffic-events-dlq";
-/// Internal: events on their way to the partition that their segment belongs to.
-pub const TRAFFIC_EVENTS_REKEYED: &str = "traffic-events-rekeyed";
-
-/// The changelog of a worker's state; `aggregator-state` for the aggregator as it comes.
-#[must_use]
-pub fn changelog(application_id: &str) -> String {
-    format!("{application_id}-state")
-}
+use crate::topics::Topics;
 
 /// `[topics]`: how `traffic init` makes them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopicSettings {
+    /// In front of every topic's name: lets several deployments share one cluster.
+    pub prefix: String,
     /// Of each topic.
     pub partitions: u32,
     /// Copies of each partition; Kafka only.
@@ -60,7 +44,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { partitions: 12, replication: 1, retention: Retention::default() }
+        Self { prefix: String::new(), partitions: 12, replication: 1, retention: Retention::default() }
     }
 }
 
@@ -80,12 +64,12 @@ impl Default for Retention {
 impl Retention {
     fn of_each(&self) -> [(&'static str, Option<Duration>); 6] {
         [
-            (TRAFFIC_EVENTS, self.traffic_events),
-            (PROCESSED_TRAFFIC_AGGREGATES, self.processed_traffic_aggregates),
-            (TRAFFIC_PREDICTIONS, self.traffic_predictions),
-            (TRAFFIC_ALERTS, self.traffic_alerts),
-            (TRAFFIC_EVENTS_DLQ, self.traffic_events_dlq),
-            (TRAFFIC_EVENTS_REKEYED, self.traffic_events_rekeyed),
+            ("traffic-events", self.traffic_events),
+            ("processed-traffic-aggregates", self.processed_traffic_aggregates),
+            ("traffic-predictions", self.traffic_predictions),
+            ("traffic-alerts", self.traffic_alerts),
+            ("traffic-events-dlq", self.traffic_events_dlq),
+            ("traffic-events-rekeyed", self.traffic_events_rekeyed),
         ]
     }
 }

@@ -4,6 +4,8 @@
 //! `TRAFFIC_TEST_KAFKA_FREEZABLE` is `host:port pid`. With `TRAFFIC_QUICK=1` tests without their service
 //! are skipped; otherwise they fail.
 
+#![expect(clippy::disallowed_methods, reason = "these tests wait for real brokers, which the environment names")]
+
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -142,7 +142,7 @@ pub(super) const CONSUMER: [(&str, &str); 8] = [
 ];
 
 /// What producers of every kind are told.
-pub(super) const PRODUCER: [(&str, &str); 9] = [
+pub(super) const PRODUCER: [(&str, &str); 10] = [
     ("acks", "all"),
     ("enable.idempotence", "true"),
     // As Java's producers do.
@@ -150,6 +150,8 @@ pub(super) const PRODUCER: [(&str, &str); 9] = [
     ("compression.type", "lz4"),
     ("linger.ms", "5"),
     ("batch.size", "1048576"),
+    // The broker's own default; librdkafka's (1,000,000) refuses records of a megabyte that the broker takes.
+    ("message.max.bytes", "1048588"),
     ("queue.buffering.max.kbytes", "32768"),
     // Successes are counted, not reported one by one.
     ("delivery.report.only.error", "true"),

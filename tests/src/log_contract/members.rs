@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use common::stream::TopicPartition;
+use common::stream::log::END_CONFIRMATION;
 
-use super::scene::{Deadline, Scene, eventually, next_offsets, text};
+use super::scene::{Deadline, Scene, eventually, next_offsets, now, text};
 
 pub fn are_assigned_the_same_partitions_of_all_inputs(scene: &Scene) {
     let (one, other) = (scene.topic("one", 2), scene.topic("other", 2));
@@ -64,6 +65,18 @@ pub fn meet_the_end_again_after_new_records(scene: &Scene) {
         let seen = member.read(1);
         let rest = member.read_to_end();
         assert_eq!(seen.len() + rest.len(), round * 10);
+    }
+}
+
+pub fn hear_the_end_confirmed_while_it_stands(scene: &Scene) {
+    let topic = scene.topic("in", 1);
+    scene.produce(&topic, 0, ["a"]);
+    let mut member = scene.join(&scene.name("group"), &[&topic]).started();
+    assert_eq!(member.read_to_end().len(), 1);
+    for _ in 0..2 {
+        let begun = now();
+        assert!(member.read_to_end().is_empty());
+        assert!(now() - begun < END_CONFIRMATION * 3 / 2, "the end was not confirmed for {:?}", now() - begun);
     }
 }
 

@@ -53,6 +53,7 @@ macro_rules! log_contract {
                 members: read_nothing_before_they_start,
                 members: start_at_the_offsets_given,
                 members: meet_the_end_again_after_new_records,
+                members: hear_the_end_confirmed_while_it_stands,
                 members: a_loop_to_the_end_terminates_with_all_done,
                 members: read_nothing_of_a_paused_partition,
                 members: see_their_own_writes_to_their_input,

@@ -212,7 +212,7 @@ impl Default for Deadline {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the deadlines of tests that wait for real services")]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }
 

@@ -138,11 +138,14 @@ fn config(args: &DemoArgs, log: &dyn Log, now_ms: i64) -> Result<GeneratorConfig
     Ok(GeneratorConfig { seed: args.seed, segments: args.segments, start_ms, ..GeneratorConfig::default() })
 }
 
+/// What one thread does.
+type Work<'a> = Box<dyn FnOnce() -> Result<()> + Send + 'a>;
+
 impl Demo {
     /// Sensors, aggregator and archive, each on a thread of its own, until all have come to the end.
     fn run(&self, config: GeneratorConfig, speed: Speed, until_ms: Option<i64>) -> Result<()> {
         std::thread::scope(|scope| {
-            let work: [(&str, Box<dyn FnOnce() -> Result<()> + Send + '_>); 3] = [
+            let work: [(&str, Work<'_>); 3] = [
                 ("sensors", Box::new(|| self.sensors(config, speed, until_ms))),
                 ("aggregator", Box::new(|| self.aggregate())),
                 ("archive", Box::new(|| self.archive())),

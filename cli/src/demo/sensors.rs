@@ -93,7 +93,7 @@ impl Sensors {
             position: Generator::new(self.config.clone()).position(),
             events: 0,
         });
-        let mut generator = Generator::resume(self.config.clone(), progress.position.clone());
+        let mut generator = Generator::resume(self.config.clone(), progress.position);
         self.sent.store(progress.events, Ordering::Relaxed);
         let (first_ms, began_ms) = (generator.now_ms(), self.clock.now_ms());
         let mut emission = Emission::default();

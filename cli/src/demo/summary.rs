@@ -76,8 +76,11 @@ pub fn of(log: &dyn Log, topics: &Topics, raw_rows: u64, parquet_files: u64, sec
     Ok(summary)
 }
 
+/// Takes (partition, key) and value.
+type Take<'a> = dyn FnMut((u32, &[u8]), &[u8]) -> Result<()> + 'a;
+
 /// Every record of a topic that has a key and a value.
-fn each(log: &dyn Log, topic: &str, take: &mut dyn FnMut((u32, &[u8]), &[u8]) -> Result<()>) -> Result<()> {
+fn each(log: &dyn Log, topic: &str, take: &mut Take<'_>) -> Result<()> {
     for partition in 0..log.partitions(topic)?.unwrap_or(0) {
         let mut reader = log.read(&TopicPartition::new(topic, partition), None)?;
         let mut outcome = Ok(());

@@ -36,10 +36,17 @@ case $command in
         mkdir -p "$dir"
         dir=$(cd "$dir" && pwd)
         each start "$dir" >&2
+        # A second broker, for tests that freeze one while the others go on.
+        "$here/kafka.sh" start "$dir/second" >&2
         for service in "${SERVICES[@]}"; do "$here/$service.sh" env "$dir"; done
+        second=$("$here/kafka.sh" env "$dir/second" | sed -n 's/^export TRAFFIC_TEST_KAFKA=//p')
+        echo "export TRAFFIC_TEST_KAFKA_FREEZABLE='$second $(cat "$dir/second/kafka/broker.pid")'"
         echo "export TRAFFIC_TEST_SERVICES=$dir"
         ;;
-    stop) [ ! -d "$dir" ] || each stop "$(cd "$dir" && pwd)" ;;
+    stop)
+        [ ! -d "$dir" ] || each stop "$(cd "$dir" && pwd)"
+        [ ! -d "$dir/second" ] || "$here/kafka.sh" stop "$(cd "$dir/second" && pwd)"
+        ;;
     logs)
         for log in "$dir"/*/logs/*.log; do
             [ -f "$log" ] && printf '\n--- %s\n' "$log" && tail -n "${3:-15}" "$log"

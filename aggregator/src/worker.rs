@@ -62,6 +62,10 @@ pub fn run(config: Config, exit_at_end: bool) -> Result<(), Failure> {
     let topology = topology(&config.topics.names(), config.application_id(APPLICATION), &config.instance);
     let pace = Pace { commit_interval_ms: ms(config.aggregator.commit_interval), ..Pace::default() };
     let runner = process.until_it_works(&ready, || {
+        // So that a second, independent run is one flag away.
+        if let Some(partitions) = log.partitions(&config.topics.names().events)? {
+            log.ensure_topics(&[config.topics.changelog(config.application_id(APPLICATION), partitions)])?;
+        }
         let machine = Aggregator::new(Settings::from(config));
         Runner::new(machine, log.clone(), topology.clone(), pace, process.clock.clone(), observer(ready.clone()))
     })?;

@@ -23,7 +23,7 @@ db.execute(
     """
     create table expected as
       select 'SEG_' || sensor as segment, sensor,
-             epoch_ms(timestamptz '2012-03-01 08:00:00+00') + step * 300000 as at,
+             epoch_ms(timestamptz '2012-03-01 08:00:00+00') + step * 300000 as at_ms,
              mph::double * 1.609344 as kmh
       from (unpivot steps on columns(* exclude step) into name sensor value mph)
     """
@@ -31,7 +31,7 @@ db.execute(
 db.execute(
     """
     create table oracle as
-      select sensor, at // 300000 * 300000 as window_start, count(*) as n, avg(kmh) as mean, min(kmh) as low, max(kmh) as high,
+      select sensor, at_ms // 300000 * 300000 as window_start, count(*) as n, avg(kmh) as mean, min(kmh) as low, max(kmh) as high,
              case when avg(kmh) >= 80 then 'FREE_FLOW' when avg(kmh) >= 60 then 'LIGHT' when avg(kmh) >= 40 then 'MODERATE'
                   when avg(kmh) >= 20 then 'HEAVY' else 'SEVERE' end as level
       from expected group by 1, 2
@@ -83,7 +83,7 @@ check(
     "raw rows equal to the input",
     one(
         """
-        select count(*) from raw join expected on replace(segment_id, 'SEG_', '') = sensor and epoch_ms("timestamp") = at
+        select count(*) from raw join expected on replace(segment_id, 'SEG_', '') = sensor and epoch_ms("timestamp") = at_ms
         where abs(speed_kmh - kmh) < 1e-6
         """
     ),

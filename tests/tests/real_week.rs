@@ -28,7 +28,6 @@ impl Week {
             ("TRAFFIC_LOG", format!("kafka://{kafka}")),
             ("TRAFFIC_STORE", hdfs.clone()),
             ("TRAFFIC_TOPIC_PREFIX", prefix.clone()),
-            ("TRAFFIC_APPLICATION_ID", unique("week")),
             ("HDFS_REPLICATION_FACTOR", "1".to_owned()),
             ("TRAFFIC_HTTP_LISTEN", "off".to_owned()),
         ];
@@ -48,10 +47,8 @@ impl Week {
         Worker::start(binary, arguments, &own.chain(more.iter().copied()).collect::<Vec<_>>())
     }
 
-    /// The aggregator's and ingest's groups must differ, and so must the ids in their environment.
     fn worker(&self, binary: &str, more: &[(&str, &str)]) -> Worker {
-        let id = format!("{}{binary}", self.prefix);
-        self.start(binary, &["--exit-at-end", "--application-id", &id, "--instance", "one"], more)
+        self.start(binary, &["--exit-at-end", "--instance", "one"], more)
     }
 
     fn run(&self, binary: &str, arguments: &[&str]) -> String {

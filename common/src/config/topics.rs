@@ -107,6 +107,13 @@ impl TopicSettings {
             let retention_ms = retention.map(|r| i64::try_from(r.as_millis()).unwrap_or(i64::MAX));
             topic(format!("{}{name}", self.prefix), Cleanup::Delete { retention_ms })
         });
-        fixed.chain([topic(self.names().changelog(aggregator_id), Cleanup::Compact)]).collect()
+        fixed.chain([self.changelog(aggregator_id, self.partitions)]).collect()
+    }
+
+    /// An application's changelog as it should be, with as many partitions as its inputs.
+    #[must_use]
+    pub fn changelog(&self, application_id: &str, partitions: u32) -> TopicSpec {
+        let name = self.names().changelog(application_id);
+        TopicSpec { name, partitions, replication: self.replication, cleanup: Cleanup::Compact }
     }
 }

@@ -159,11 +159,11 @@ licences() {
 # The binaries too: tests of whole processes run them.
 build() {
     cargo build --workspace
-    cargo test --workspace --all-targets --no-run
+    cargo test --workspace --lib --bins --tests --no-run
 }
 
 unit_and_integration() {
-    cargo test --workspace --all-targets
+    cargo test --workspace --lib --bins --tests
     cargo test --workspace --doc
 }
 

@@ -16,7 +16,8 @@ use common::stream::{
     Cleanup, Event, Log, LogError, Member, Membership, Outgoing, StoredRecord, TopicPartition, TopicSpec,
 };
 
-const LIMIT: Duration = Duration::from_secs(30);
+/// A test gives up waiting after this; nothing that is measured is bounded by it.
+const LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// An environment variable, or `None` where its test may be skipped.

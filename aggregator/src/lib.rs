@@ -16,7 +16,9 @@ mod partition;
 mod progress;
 mod settings;
 mod window;
+mod worker;
 
 pub use codec::{Totals, decode_totals};
 pub use machine::{AGGREGATES, Aggregator, DEAD_LETTERS, EVENTS, REKEYED, REKEYED_INPUT};
 pub use settings::Settings;
+pub use worker::{APPLICATION, run, topology};

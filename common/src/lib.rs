@@ -3,7 +3,12 @@
 
 pub mod archive;
 pub mod clock;
+pub mod config;
+pub mod health;
 pub mod model;
+pub mod shutdown;
 pub mod store;
 pub mod stream;
+pub mod telemetry;
 pub mod topics;
+pub mod worker;

@@ -1,6 +1,4 @@
-//! The topics of the flow: their names, and how `traffic init` makes them.
-
-use crate::stream::{Cleanup, TopicSpec};
+//! The topics of the flow, by name; `config/topics.rs` says how `traffic init` makes them.
 
 /// Topic names; a prefix lets several deployments share one cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,27 +43,5 @@ impl Topics {
     #[must_use]
     pub fn changelog(&self, application_id: &str) -> String {
         format!("{}{application_id}-state", self.prefix)
-    }
-
-    /// Every topic as it should be. Topics that are read together have the same number of partitions.
-    #[must_use]
-    pub fn specs(&self, partitions: u32, replication: u16, retention_ms: Option<i64>) -> Vec<TopicSpec> {
-        let kept = Cleanup::Delete { retention_ms };
-        let topic = |name: &str, cleanup| TopicSpec { name: name.to_owned(), partitions, replication, cleanup };
-        vec![
-            topic(&self.events, kept),
-            topic(&self.rekeyed, kept),
-            topic(&self.dead_letters, kept),
-            topic(&self.aggregates, kept),
-            topic(&self.predictions, kept),
-            topic(&self.alerts, kept),
-            self.changelog_spec("aggregator", partitions, replication),
-        ]
-    }
-
-    /// An application's changelog as it should be.
-    #[must_use]
-    pub fn changelog_spec(&self, application_id: &str, partitions: u32, replication: u16) -> TopicSpec {
-        TopicSpec { name: self.changelog(application_id), partitions, replication, cleanup: Cleanup::Compact }
     }
 }

@@ -300,14 +300,14 @@ impl Offsets {
             return 0;
         }
         let blocks = self.0.range(first.div_euclid(BITS)..=(end - 1).div_euclid(BITS));
-        let count = |(block, words): (&i64, &Box<[u64; WORDS]>)| {
+        let count = |(block, words): (i64, &[u64; WORDS])| {
             let start = block * BITS;
             if first <= start && start + BITS <= end {
                 return words.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
             }
             (start.max(first)..(start + BITS).min(end)).filter(|offset| self.contains(*offset)).count() as u64
         };
-        blocks.map(count).sum()
+        blocks.map(|(block, words)| count((*block, words.as_ref()))).sum()
     }
 }
 

@@ -33,13 +33,15 @@ pub enum Fault {
 pub type Hook = Arc<dyn Fn(Operation<'_>) -> Option<Fault> + Send + Sync>;
 
 type Files = BTreeMap<String, Bytes>;
+/// An operation that is done later.
+type Late = Box<dyn FnOnce(&mut Files) + Send>;
 
 #[derive(Default)]
 struct Shared {
     files: Files,
     /// Operations so far, over all handles.
     operations: u64,
-    late: Vec<(u64, Box<dyn FnOnce(&mut Files) + Send>)>,
+    late: Vec<(u64, Late)>,
 }
 
 /// A handle on files in memory; clones and [`MemoryStore::with_hook`] share them.
@@ -83,7 +85,7 @@ impl MemoryStore {
         let now = shared.operations;
         let (due, late) = std::mem::take(&mut shared.late).into_iter().partition(|(at, _)| *at <= now);
         shared.late = late;
-        let due: Vec<(u64, Box<dyn FnOnce(&mut Files) + Send>)> = due;
+        let due: Vec<(u64, Late)> = due;
         for (_, work) in due {
             work(&mut shared.files);
         }

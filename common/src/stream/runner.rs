@@ -88,6 +88,8 @@ pub struct Runner<M> {
     starts: Vec<(TopicPartition, Option<i64>)>,
     held: BTreeMap<u32, Held>,
     outbox: Outbox,
+    /// What the open transaction adds to our own inputs: input, partition.
+    grown: Vec<(usize, Option<u32>)>,
     /// Records handled and not yet committed.
     uncommitted: usize,
     /// Whether the open transaction holds records.
@@ -157,6 +159,7 @@ impl<M: Machine> Runner<M> {
             starts: Vec::new(),
             held: BTreeMap::new(),
             outbox: Outbox::default(),
+            grown: Vec::new(),
             uncommitted: 0,
             open: false,
             committed_at_ms: i64::MIN,
@@ -361,9 +364,7 @@ impl<M: Machine> Runner<M> {
                 },
             };
             if let Some(input) = self.topology.membership.inputs.iter().position(|input| input == topic) {
-                // Our own input grows: its end, if we held it, is no longer the end.
-                let grown = |p: &u32| entry.partition.is_none_or(|to| to == *p);
-                self.held.iter_mut().filter(|(p, _)| grown(p)).for_each(|(_, held)| held.ends[input] = None);
+                self.grown.push((input, entry.partition));
             }
             member.send(&Outgoing {
                 topic,
@@ -401,6 +402,11 @@ impl<M: Machine> Runner<M> {
         }
         self.member.as_mut().expect("checked above").commit(&offsets)?;
         self.held.values_mut().for_each(|held| held.moved.fill(false));
+        // Our own inputs have grown just now: an end that was confirmed before is the end no longer.
+        for (input, to) in self.grown.drain(..) {
+            let grown = self.held.iter_mut().filter(|(number, _)| to.is_none_or(|to| to == **number));
+            grown.for_each(|(_, held)| held.ends[input] = None);
+        }
         let records = std::mem::take(&mut self.uncommitted);
         self.open = false;
         (self.observer)(Notice::Committed { records, machine: &self.machine });
@@ -430,6 +436,7 @@ impl<M: Machine> Runner<M> {
         }
         self.held.clear();
         self.outbox.clear();
+        self.grown.clear();
         self.uncommitted = 0;
         self.open = false;
     }

@@ -143,7 +143,10 @@ fn many_faults_at_random_lose_and_double_nothing() {
         for life in 0..4 {
             survive(&setup, &memory, move |n| {
                 let dice = random(seed * 8 + life, n);
-                (dice % 25 == 0 && n < 2_000).then(|| match (dice >> 8) % 16 {
+                if !dice.is_multiple_of(25) || n >= 2_000 {
+                    return None;
+                }
+                Some(match (dice >> 8) % 16 {
                     0..=4 => Trouble::FailBefore,
                     5..=8 => Trouble::FailAfter,
                     9..=12 => Trouble::Late((dice >> 16) % 60),

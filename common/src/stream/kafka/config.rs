@@ -128,7 +128,7 @@ impl KafkaConfig {
 }
 
 /// What consumers of every kind are told.
-pub(super) const CONSUMER: [(&str, &str); 7] = [
+pub(super) const CONSUMER: [(&str, &str); 8] = [
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
     ("allow.auto.create.topics", "false"),
@@ -137,10 +137,12 @@ pub(super) const CONSUMER: [(&str, &str); 7] = [
     // A full queue would pause the fetcher for a second by default.
     ("fetch.queue.backoff.ms", "2"),
     ("fetch.max.bytes", "8388608"),
+    // The limit of a request that has no other, such as a commit without a transaction.
+    ("socket.timeout.ms", "10000"),
 ];
 
 /// What producers of every kind are told.
-pub(super) const PRODUCER: [(&str, &str); 9] = [
+pub(super) const PRODUCER: [(&str, &str); 10] = [
     ("acks", "all"),
     ("enable.idempotence", "true"),
     // As Java's producers do.
@@ -148,7 +150,9 @@ pub(super) const PRODUCER: [(&str, &str); 9] = [
     ("compression.type", "lz4"),
     ("linger.ms", "5"),
     ("batch.size", "1048576"),
-    ("queue.buffering.max.kbytes", "65536"),
+    // The broker's own default; librdkafka's (1,000,000) refuses records of a megabyte that the broker takes.
+    ("message.max.bytes", "1048588"),
+    ("queue.buffering.max.kbytes", "32768"),
     // Successes are counted, not reported one by one.
     ("delivery.report.only.error", "true"),
     ("queue.buffering.max.messages", "500000"),

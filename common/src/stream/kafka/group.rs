@@ -26,8 +26,8 @@ use crate::stream::log::{Event, LogError, Membership, Records, TopicPartition};
 const SESSION_TIMEOUT_MS: &str = "6000";
 const HEARTBEAT_MS: &str = "1500";
 
-/// Memory for fetched records, over all partitions of the inputs.
-const PREFETCH_KBYTES: u32 = 32 * 1024;
+/// Memory for fetched records, over all partitions of the inputs: more makes nothing faster.
+const PREFETCH_KBYTES: u32 = 8 * 1024;
 
 /// A place in a consumer group.
 pub(super) struct Group {
@@ -54,7 +54,7 @@ impl Group {
         let name = format!("{}-{}", membership.application_id, membership.instance);
         let inputs = &membership.inputs;
         let queues = partitions.max(1) * u32::try_from(inputs.len()).unwrap_or(u32::MAX);
-        let queued = (PREFETCH_KBYTES / queues.max(1)).clamp(1024, 16 * 1024).to_string();
+        let queued = (PREFETCH_KBYTES / queues.max(1)).clamp(512, 4 * 1024).to_string();
         let role = [
             ("group.id", membership.application_id.as_str()),
             ("group.instance.id", &name),
@@ -64,6 +64,9 @@ impl Group {
             ("session.timeout.ms", SESSION_TIMEOUT_MS),
             ("heartbeat.interval.ms", HEARTBEAT_MS),
             ("queued.max.messages.kbytes", &queued),
+            ("fetch.message.max.bytes", "524288"),
+            // An end is known, and a resumed partition fetched, when the fetch before comes back.
+            ("fetch.wait.max.ms", "100"),
         ];
         let context = GroupContext::default();
         let reports = context.reports.clone();
@@ -228,6 +231,12 @@ impl Group {
     }
 
     pub fn release(&mut self) -> Result<(), LogError> {
+        // A pause would outlive the assignment.
+        let paused = self.queues.iter().filter(|queue| queue.is_paused());
+        let paused: Vec<_> = paused.map(|queue| queue.at.clone()).collect();
+        if !paused.is_empty() {
+            self.set_paused(&paused, false)?;
+        }
         self.queues.clear();
         self.consumer.unassign().map_err(|error| self.error("giving partitions back", &error))
     }

@@ -27,6 +27,8 @@ mod reader;
 mod signal;
 mod transactions;
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -44,7 +46,7 @@ use self::error::Explain;
 use self::group::Group;
 use self::member::KafkaMember;
 use self::producer::KafkaProducer;
-use self::reader::KafkaReader;
+use self::reader::{KafkaReader, Pool};
 use self::transactions::Transactions;
 use super::log::{Ends, Log, LogError, Member, Membership, Producer, Reader, TopicPartition, TopicSpec};
 
@@ -53,7 +55,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a question to the broker may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long to wait for a transaction that is about to change an offset.
-const UNSTABLE_PATIENCE: Duration = Duration::from_secs(5);
+const STABLE_PATIENCE: Duration = Duration::from_secs(5);
 /// How long new topics may take to be known everywhere.
 const PROPAGATION: Duration = Duration::from_secs(10);
 
@@ -65,6 +67,9 @@ pub struct KafkaLog {
     committed: BaseConsumer<Reports>,
     /// Answers with high watermarks.
     uncommitted: BaseConsumer<Reports>,
+    /// Answer with committed offsets, by group.
+    groups: Mutex<BTreeMap<String, Arc<BaseConsumer<Reports>>>>,
+    readers: Pool,
 }
 
 impl KafkaLog {
@@ -77,7 +82,8 @@ impl KafkaLog {
         let explain = Explain { servers: config.bootstrap_servers.clone() };
         let committed = observer(config, &explain, &[("isolation.level", "read_committed")])?;
         let uncommitted = observer(config, &explain, &[("isolation.level", "read_uncommitted")])?;
-        let log = Self { config: config.clone(), explain, committed, uncommitted };
+        let (groups, readers) = (Mutex::default(), Pool::default());
+        let log = Self { config: config.clone(), explain, committed, uncommitted, groups, readers };
         if log.committed.client().fetch_cluster_id(CONNECT_TIMEOUT).is_none() {
             drain(&log.committed);
             return Err(log.explain.too_late("connecting", CONNECT_TIMEOUT, log.committed.context()));
@@ -88,6 +94,19 @@ impl KafkaLog {
     fn error(&self, doing: &str, error: &KafkaError, client: &BaseConsumer<Reports>) -> LogError {
         drain(client);
         self.explain.error(doing, error, client.context())
+    }
+
+    /// A client that knows a group's offsets, without being a member.
+    fn group(&self, group: &str) -> Result<Arc<BaseConsumer<Reports>>, LogError> {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = groups.get(group) {
+            return Ok(Arc::clone(client));
+        }
+        // read_committed makes librdkafka ask for stable offsets only.
+        let role = [("group.id", group), ("isolation.level", "read_committed")];
+        let client = Arc::new(observer(&self.config, &self.explain, &role)?);
+        groups.insert(group.to_owned(), Arc::clone(&client));
+        Ok(client)
     }
 
     fn watermarks(&self, at: &TopicPartition, client: &BaseConsumer<Reports>) -> Result<(i64, i64), LogError> {
@@ -197,32 +216,31 @@ impl Log for KafkaLog {
         if at.is_empty() {
             return Ok(Vec::new());
         }
-        // read_committed makes librdkafka ask for stable offsets only.
-        let role = [("group.id", group), ("isolation.level", "read_committed")];
-        let client = observer(&self.config, &self.explain, &role)?;
+        let client = self.group(group)?;
+        drain(&client);
         let doing = format!("asking for the committed offsets of group {group}");
-        let deadline = Deadline::after(UNSTABLE_PATIENCE);
-        loop {
-            let mut list = TopicPartitionList::with_capacity(at.len());
-            for at in at {
-                list.add_partition(&at.topic, at.partition.cast_signed());
-            }
-            let answer = client.committed_offsets(list, QUERY_TIMEOUT);
-            match answer.and_then(|list| offsets(&list, at)) {
-                Ok(offsets) => return Ok(offsets),
-                Err(error) if error.rdkafka_error_code() != Some(RDKafkaErrorCode::UnstableOffsetCommit) => {
-                    return Err(self.error(&doing, &error, &client));
-                }
-                Err(_) if deadline.has_passed() => {
-                    return Err(LogError::Retry(format!("{doing}: a transaction is about to change them")));
-                }
-                Err(_) => thread::sleep(Duration::from_millis(20)),
-            }
+        let mut list = TopicPartitionList::with_capacity(at.len());
+        for at in at {
+            list.add_partition(&at.topic, at.partition.cast_signed());
         }
+        // librdkafka asks again by itself while they are unstable, so that looks like silence.
+        let answer = client.committed_offsets(list, STABLE_PATIENCE).and_then(|list| offsets(&list, at));
+        answer.map_err(|error| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::UnstableOffsetCommit)
+                if self.partitions(&at[0].topic).is_ok() =>
+            {
+                LogError::Retry(format!(
+                    "Kafka at {}, {doing}: not stable within {} s: the last owner's transaction is still undecided, or the group's coordinator away",
+                    self.explain.servers,
+                    STABLE_PATIENCE.as_secs()
+                ))
+            }
+            _ => self.error(&doing, &error, &client),
+        })
     }
 
     fn read(&self, at: &TopicPartition, from: Option<i64>) -> Result<Box<dyn Reader>, LogError> {
-        Ok(Box::new(KafkaReader::new(&self.config, self.explain.clone(), at, from)?))
+        Ok(Box::new(KafkaReader::new(&self.config, self.explain.clone(), &self.readers, at, from)?))
     }
 
     fn join(&self, membership: &Membership) -> Result<Box<dyn Member>, LogError> {

@@ -1,5 +1,6 @@
 //! Writing records: the produce loop, and the producer without transactions.
 
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -58,7 +59,7 @@ impl Sender {
                 let doing = format!("writing to {} with a full send buffer", record.topic);
                 return Err(self.explain.too_late(&doing, patience, &self.producer.context().reports));
             }
-            self.producer.poll(Duration::from_millis(1));
+            self.serve(Duration::from_millis(1));
             self.check()?;
             next = back;
         }
@@ -74,6 +75,12 @@ impl Sender {
         }
     }
 
+    /// Serves events, then lets time pass. (`poll` with a limit would spin through its last millisecond.)
+    fn serve(&self, pause: Duration) {
+        self.producer.poll(Duration::ZERO);
+        thread::sleep(pause);
+    }
+
     /// Waits until nothing is in flight. (`flush` would serve events in steps of 100 ms.)
     pub fn settle(&self, limit: Duration) -> Result<(), LogError> {
         let deadline = Deadline::after(limit);
@@ -83,7 +90,7 @@ impl Sender {
                 let doing = format!("waiting for the acknowledgement of {waiting} records");
                 return Err(self.explain.too_late(&doing, limit, &self.producer.context().reports));
             }
-            self.producer.poll(Duration::from_millis(1));
+            self.serve(Duration::from_micros(200));
         }
         self.producer.poll(Duration::ZERO);
         self.check()

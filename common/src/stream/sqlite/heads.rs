@@ -1,14 +1,17 @@
 //! Where partitions end, as this process knows it, and the waiting for them to grow.
 //!
 //! Writes of this process are known at once. Those of others are found by one thread, which looks at
-//! SQLite's change counter while somebody waits; nobody polls on its own.
+//! SQLite's change counter while somebody waits, unless the write-ahead log has long been still; nobody
+//! polls on its own.
 
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
-use super::Shared;
 use super::schema::PartitionId;
+use super::{Shared, now};
 use crate::stream::log::LogError;
 
 /// How often other processes' writes are looked for.
@@ -90,10 +93,44 @@ impl Heads {
     }
 }
 
+/// Whether the write-ahead log has been still for so long that looking closer is of no use.
+///
+/// Asks for the file's size and time only: opening and closing a file that SQLite has locked would unlock it.
+struct Stillness {
+    file: PathBuf,
+    seen: Option<(u64, SystemTime)>,
+    since: Instant,
+}
+
+impl Stillness {
+    /// Many times the steps in which file systems count time, so that two writes in one step are not missed.
+    const LONG: Duration = Duration::from_secs(1);
+
+    fn of(log: &Path) -> Self {
+        let mut file = log.as_os_str().to_owned();
+        file.push("-wal");
+        Self { file: PathBuf::from(file), seen: None, since: now() }
+    }
+
+    fn is_long(&mut self) -> bool {
+        let seen = |file: Metadata| Some((file.len(), file.modified().ok()?));
+        let seen = std::fs::metadata(&self.file).ok().and_then(seen);
+        if seen.is_none() || seen != self.seen {
+            self.seen = seen;
+            self.since = now();
+        }
+        now().duration_since(self.since) >= Self::LONG
+    }
+}
+
 /// Starts the thread that notices other processes' writes; it ends with the log.
-pub(super) fn watch(heads: Arc<Heads>, log: Weak<Shared>) -> Result<(), LogError> {
+pub(super) fn watch(path: &Path, heads: Arc<Heads>, log: Weak<Shared>) -> Result<(), LogError> {
+    let mut stillness = Stillness::of(path);
     let look = move || {
         while heads.next_look() {
+            if stillness.is_long() {
+                continue;
+            }
             let Some(log) = log.upgrade() else { return };
             // Whoever waits asks the file itself before it reports an end, and reports what is wrong.
             if let Err(error) = log.look() {

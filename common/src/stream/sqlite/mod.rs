@@ -78,7 +78,7 @@ impl SqliteLog {
             readers: Mutex::default(),
             topics: RwLock::default(),
         });
-        heads::watch(heads, Arc::downgrade(&shared))?;
+        heads::watch(path, heads, Arc::downgrade(&shared))?;
         Ok(Self { shared })
     }
 }

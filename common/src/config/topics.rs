@@ -1,0 +1,119 @@
+//! The topics: prefix of their names, partitions, replication, retention.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::problems::Problems;
+use super::units;
+use crate::stream::{Cleanup, TopicSpec};
+use crate::topics::Topics;
+
+/// `[topics]`: how `traffic init` makes them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicSettings {
+    /// In front of every topic's name: lets several deployments share one cluster.
+    pub prefix: String,
+    /// Of each topic.
+    pub partitions: u32,
+    /// Copies of each partition; Kafka only.
+    pub replication: u16,
+    pub retention: Retention,
+}
+
+/// `[topics.retention]`: for how long each topic keeps its records; `None` ("forever") is for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Retention {
+    #[serde(deserialize_with = "units::duration_or_forever")]
+    pub traffic_events: Option<Duration>,
+    #[serde(deserialize_with = "units::duration_or_forever")]
+    pub processed_traffic_aggregates: Option<Duration>,
+    #[serde(deserialize_with = "units::duration_or_forever")]
+    pub traffic_predictions: Option<Duration>,
+    #[serde(deserialize_with = "units::duration_or_forever")]
+    pub traffic_alerts: Option<Duration>,
+    #[serde(deserialize_with = "units::duration_or_forever")]
+    pub traffic_events_dlq: Option<Duration>,
+    #[serde(deserialize_with = "units::duration_or_forever")]
+    pub traffic_events_rekeyed: Option<Duration>,
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Default for TopicSettings {
+    fn default() -> Self {
+        Self { prefix: String::new(), partitions: 12, replication: 1, retention: Retention::default() }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            traffic_events: Some(7 * DAY),
+            processed_traffic_aggregates: Some(30 * DAY),
+            traffic_predictions: Some(7 * DAY),
+            traffic_alerts: Some(30 * DAY),
+            traffic_events_dlq: Some(30 * DAY),
+            traffic_events_rekeyed: Some(DAY),
+        }
+    }
+}
+
+impl Retention {
+    fn of_each(&self) -> [(&'static str, Option<Duration>); 6] {
+        [
+            ("traffic-events", self.traffic_events),
+            ("processed-traffic-aggregates", self.processed_traffic_aggregates),
+            ("traffic-predictions", self.traffic_predictions),
+            ("traffic-alerts", self.traffic_alerts),
+            ("traffic-events-dlq", self.traffic_events_dlq),
+            ("traffic-events-rekeyed", self.traffic_events_rekeyed),
+        ]
+    }
+}
+
+impl TopicSettings {
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        let prefix_fits = self.prefix.len() <= 100 && self.prefix.chars().all(super::may_be_in_a_name);
+        problems.require(prefix_fits, "topics.prefix", &self.prefix, "up to 100 of the characters a-z A-Z 0-9 . _ -");
+        problems.require((1..=1000).contains(&self.partitions), "topics.partitions", self.partitions, "1 to 1000");
+        problems.require((1..=16).contains(&self.replication), "topics.replication", self.replication, "1 to 16");
+        for (topic, retention) in self.retention.of_each() {
+            let retention = retention.unwrap_or(DAY);
+            let setting = format!("topics.retention.{topic}");
+            let fits = retention >= Duration::from_secs(3600) && retention <= 36_500 * DAY;
+            problems.require(fits, &setting, units::shown(retention), "1h to 36500d, or forever");
+        }
+    }
+
+    /// The names of all topics.
+    #[must_use]
+    pub fn names(&self) -> Topics {
+        Topics::with_prefix(&self.prefix)
+    }
+
+    /// All fixed topics as they should be, and the changelog of the aggregator with that application id.
+    #[must_use]
+    pub fn specs(&self, aggregator_id: &str) -> Vec<TopicSpec> {
+        let topic = |name: String, cleanup| TopicSpec {
+            name,
+            partitions: self.partitions,
+            replication: self.replication,
+            cleanup,
+        };
+        let fixed = self.retention.of_each().into_iter().map(|(name, retention)| {
+            let retention_ms = retention.map(|r| i64::try_from(r.as_millis()).unwrap_or(i64::MAX));
+            topic(format!("{}{name}", self.prefix), Cleanup::Delete { retention_ms })
+        });
+        fixed.chain([self.changelog(aggregator_id, self.partitions)]).collect()
+    }
+
+    /// An application's changelog as it should be, with as many partitions as its inputs.
+    #[must_use]
+    pub fn changelog(&self, application_id: &str, partitions: u32) -> TopicSpec {
+        let name = self.names().changelog(application_id);
+        TopicSpec { name, partitions, replication: self.replication, cleanup: Cleanup::Compact }
+    }
+}

@@ -1,0 +1,170 @@
+//! Environment variables: which setting each one overrides.
+//!
+//! An empty variable counts as not set, because compose files pass `NAME=${NAME:-}`.
+
+use std::collections::BTreeMap;
+
+use super::layers::Layers;
+use super::problems::Problems;
+
+struct Variable {
+    name: &'static str,
+    setting: &'static str,
+    /// Never printed, and also taken from the file that `NAME_FILE` names.
+    secret: bool,
+}
+
+const fn plain(name: &'static str, setting: &'static str) -> Variable {
+    Variable { name, setting, secret: false }
+}
+
+const fn secret(name: &'static str, setting: &'static str) -> Variable {
+    Variable { name, setting, secret: true }
+}
+
+/// Sets the store, unless `TRAFFIC_STORE` does.
+const HDFS_NAMENODE_URL: &str = "HDFS_NAMENODE_URL";
+
+/// A later one wins where two override the same setting.
+const VARIABLES: [Variable; 18] = [
+    plain("TRAFFIC_LOG", "log"),
+    plain(HDFS_NAMENODE_URL, "store"),
+    plain("TRAFFIC_STORE", "store"),
+    plain("TRAFFIC_INSTANCE", "instance"),
+    plain("TRAFFIC_APPLICATION_ID", "application_id"),
+    plain("TRAFFIC_FAILPOINT", "failpoint"),
+    plain("TRAFFIC_TOPIC_PREFIX", "topics.prefix"),
+    plain("TRAFFIC_SPEED_UNIT", "speed_unit"),
+    plain("TRAFFIC_TIME_ZONE", "time_zone"),
+    plain("TRAFFIC_HTTP_LISTEN", "http.listen"),
+    plain("TRAFFIC_LOG_FORMAT", "telemetry.format"),
+    plain("TRAFFIC_LOG_LEVEL", "telemetry.level"),
+    plain("KAFKA_SECURITY_PROTOCOL", "kafka.security_protocol"),
+    plain("KAFKA_SASL_MECHANISM", "kafka.sasl_mechanism"),
+    plain("KAFKA_SASL_USERNAME", "kafka.sasl_username"),
+    secret("KAFKA_SASL_PASSWORD", "kafka.sasl_password"),
+    plain("KAFKA_SSL_CA_LOCATION", "kafka.ssl_ca_location"),
+    plain("HDFS_REPLICATION_FACTOR", "hdfs.replication_factor"),
+];
+
+/// Of one `.env` for the whole deployment, what these processes do not use, with the part that does.
+/// A name that ends in `*` stands for all that begin so.
+const OF_OTHERS: [(&str, &str); 12] = [
+    ("POSTGRES_*", "the API's database"),
+    ("JWT_*", "the API's tokens"),
+    ("ACCESS_TOKEN_EXPIRE_MINUTES", "the API's tokens"),
+    ("REFRESH_TOKEN_EXPIRE_DAYS", "the API's tokens"),
+    ("RATE_LIMIT_*", "the API's rate limit"),
+    ("CORS_ORIGINS", "the API"),
+    ("SESSION_COOKIE_*", "the API's sessions"),
+    ("HIVE_METASTORE_*", "the Hive metastore's own database"),
+    ("TRAFFIC_DATA", "tests: the folder of research data"),
+    ("TRAFFIC_TEST_*", "tests: where the services are"),
+    ("TRAFFIC_SIM_*", "tests: seeds of the simulator"),
+    ("TRAFFIC_QUICK", "tests: leave out what needs services"),
+];
+
+/// How many letters may differ for a name to count as a misspelling of another.
+const MISSPELLING: usize = 2;
+
+/// Lays the environment over what `layers` holds.
+pub(super) fn apply(
+    environment: impl IntoIterator<Item = (String, String)>,
+    layers: &mut Layers,
+    problems: &mut Problems,
+) {
+    let environment: BTreeMap<String, String> =
+        environment.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    for name in environment.keys() {
+        refuse_unknown(name, problems);
+    }
+    for variable in &VARIABLES {
+        let value = environment.get(variable.name);
+        let file_variable = format!("{}_FILE", variable.name);
+        let file = environment.get(&file_variable).filter(|_| variable.secret);
+        match (value, file) {
+            (None, None) => {}
+            (Some(_), Some(_)) => problems.add(format!(
+                "{} and {file_variable} are both set, and only one of them may be: unset {}",
+                variable.name, variable.name
+            )),
+            (Some(url), None) if variable.name == HDFS_NAMENODE_URL && !url.starts_with("hdfs://") => problems.add(
+                format!("{HDFS_NAMENODE_URL} = {url:?}: allowed: hdfs://HOST:PORT (TRAFFIC_STORE takes other stores)"),
+            ),
+            (Some(value), None) => layers.set(variable.setting, value, variable.name.to_owned()),
+            (None, Some(path)) => match read_secret(path) {
+                Ok(value) => layers.set(variable.setting, &value, file_variable),
+                Err(why) => problems.add(format!("{file_variable} = {path:?}: {why}")),
+            },
+        }
+    }
+}
+
+/// Whether a setting's value must not be shown.
+pub(super) fn is_secret(setting: &str) -> bool {
+    VARIABLES.iter().any(|v| v.secret && v.setting == setting)
+}
+
+/// The file's text without the newline that editors and `echo` leave at its end.
+fn read_secret(path: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read the secret's file: {error}"))?;
+    let value = text.strip_suffix('\n').map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
+    if value.is_empty() { Err("the secret's file is empty".to_owned()) } else { Ok(value.to_owned()) }
+}
+
+/// Every variable that begins with `TRAFFIC_` must be known; of Kafka's and HDFS's, whose own programs
+/// have variables too, only what looks like a misspelling is refused.
+fn refuse_unknown(name: &str, problems: &mut Problems) {
+    let ours = name.starts_with("TRAFFIC_");
+    if is_known(name) || !(ours || name.starts_with("KAFKA_") || name.starts_with("HDFS_")) {
+        return;
+    }
+    let nearest = known_names().into_iter().map(|known| (distance(name, &known), known)).min();
+    match nearest {
+        Some((distance, known)) if ours || distance <= MISSPELLING => {
+            problems.add(format!("{name}: there is no such variable; the nearest is {known}"));
+        }
+        _ => {}
+    }
+}
+
+fn is_known(name: &str) -> bool {
+    known_names().iter().any(|known| known == name)
+        || OF_OTHERS.iter().any(|(known, _)| match known.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => name == *known,
+        })
+}
+
+fn known_names() -> Vec<String> {
+    let files = VARIABLES.iter().filter(|v| v.secret).map(|v| format!("{}_FILE", v.name));
+    VARIABLES.iter().map(|v| v.name.to_owned()).chain(files).collect()
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.bytes().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances() {
+        assert_eq!(distance("TRAFFIC_LOG", "TRAFFIC_LOG"), 0);
+        assert_eq!(distance("TRAFFIC_LGO", "TRAFFIC_LOG"), 2);
+        assert_eq!(distance("TRAFFIC_STOR", "TRAFFIC_STORE"), 1);
+        assert_eq!(distance("", "abc"), 3);
+    }
+}

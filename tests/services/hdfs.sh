@@ -1,0 +1,143 @@
+#!/usr/bin/env bash
+# A real NameNode and a real DataNode, for tests.
+#
+#   hdfs.sh start DIR [PROCESS]        starts them, or starts them again with their data and ports; returns
+#                                      once a datanode is registered and the namenode is out of safe mode
+#   hdfs.sh stop|kill DIR [PROCESS]    SIGTERM | SIGKILL; returns once they are gone
+#   hdfs.sh freeze|thaw DIR [PROCESS]  SIGSTOP | SIGCONT
+#   hdfs.sh cli DIR dfs|dfsadmin|fsck ARGUMENTS…
+#   hdfs.sh env DIR                    what tests need to know, as `export` lines
+#   hdfs.sh prepare                    downloads what is missing
+#
+# PROCESS is namenode or datanode; both if not named.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+property() { echo "<property><name>$1</name><value>$2</value></property>"; }
+
+# site FILE NAME VALUE…
+site() {
+    local file=$1
+    shift
+    { echo "<configuration>"; while [ $# -gt 0 ]; do property "$1" "$2"; shift 2; done; echo "</configuration>"; } >"$file"
+}
+
+configure() {
+    local port http data data_http data_ipc process
+    port=$(free_port "$DIR") http=$(free_port "$DIR")
+    data=$(free_port "$DIR") data_http=$(free_port "$DIR") data_ipc=$(free_port "$DIR")
+    # The jars lack the web pages, and without the folders the daemons do not start.
+    mkdir -p "$HOME_DIR"/{namenode,datanode}.conf "$HOME_DIR"/web/webapps/{hdfs,datanode,static}
+    for process in namenode datanode; do
+        cp "$SERVICES_SRC/hdfs/log4j.properties" "$HOME_DIR/$process.conf/"
+        site "$HOME_DIR/$process.conf/core-site.xml" fs.defaultFS "hdfs://127.0.0.1:$port" hadoop.tmp.dir "$HOME_DIR/tmp"
+    done
+    site "$HOME_DIR/namenode.conf/hdfs-site.xml" \
+        dfs.namenode.name.dir "file://$HOME_DIR/name" \
+        dfs.namenode.http-address "127.0.0.1:$http" \
+        dfs.replication 1 \
+        dfs.namenode.datanode.registration.ip-hostname-check false \
+        dfs.namenode.safemode.extension 0 \
+        dfs.namenode.fs-limits.min-block-size 4096
+    site "$HOME_DIR/datanode.conf/hdfs-site.xml" \
+        dfs.datanode.data.dir "file://$HOME_DIR/data" \
+        dfs.datanode.address "127.0.0.1:$data" \
+        dfs.datanode.http.address "127.0.0.1:$data_http" \
+        dfs.datanode.ipc.address "127.0.0.1:$data_ipc" \
+        dfs.datanode.hostname 127.0.0.1 \
+        dfs.replication 1 \
+        dfs.heartbeat.interval 1
+    hadoop namenode org.apache.hadoop.hdfs.server.namenode.NameNode -format -force -nonInteractive \
+        >"$HOME_DIR/format.log" 2>&1 || { cat "$HOME_DIR/format.log" >&2; die "cannot format the namenode"; }
+    echo "PORT=$port HTTP=$http" >"$HOME_DIR/ports"
+}
+
+# The command that runs a Hadoop class with the settings of PROCESS, one word a line.
+java_command() {
+    printf '%s\n' java "${JVM_FLAGS[@]}" --add-opens=java.base/java.lang=ALL-UNNAMED \
+        -cp "$HOME_DIR/$1.conf:$HOME_DIR/web:$JARS/*"
+}
+
+hadoop() {
+    local command
+    mapfile -t command < <(java_command "$1")
+    "${command[@]}" "${@:2}"
+}
+
+start_process() {
+    local command class=org.apache.hadoop.hdfs.server.namenode.NameNode
+    [ "$1" = namenode ] || class=org.apache.hadoop.hdfs.server.datanode.DataNode
+    mapfile -t command < <(java_command "$1")
+    launch "$HOME_DIR" "$1" "${command[@]}" "$class"
+}
+
+# The namenode's own figures say how many datanodes it knows and whether it is out of safe mode.
+serves() {
+    local state
+    state=$(curl -s --max-time 2 "http://127.0.0.1:$HTTP/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState") || return 1
+    grep -q '"NumLiveDataNodes" : 1,' <<<"$state" && grep -q '"FSState" : "Operational"' <<<"$state"
+}
+
+start() {
+    local process new_datanode=
+    JARS=$(jars hdfs)
+    [ -f "$HOME_DIR/ports" ] || { rm -rf "$HOME_DIR"; configure; }
+    . "$HOME_DIR/ports"
+    mark "$HOME_DIR" datanode
+    for process in "${PROCESSES[@]}"; do
+        pid "$HOME_DIR" "$process" >/dev/null && continue
+        start_process "$process"
+        [ "$process" = namenode ] || new_datanode=yes
+    done
+    # Either can be started while the other is down on purpose; there is nothing to wait for then.
+    pid "$HOME_DIR" namenode >/dev/null && pid "$HOME_DIR" datanode >/dev/null || return 0
+    # The namenode takes minutes to miss a datanode, so its figures do not tell a new one from the last.
+    [ -z "$new_datanode" ] ||
+        await "$HOME_DIR" datanode "its registration" logged "$HOME_DIR" datanode 'successfully registered with NN'
+    await "$HOME_DIR" namenode "a datanode and the end of safe mode" serves
+}
+
+signal() {
+    local process
+    for process in "${PROCESSES[@]}"; do kill "-$1" "$(pid "$HOME_DIR" "$process")"; done
+}
+
+# The datanode first: it would spend its last seconds looking for the namenode.
+stop_all() {
+    local i
+    for ((i = ${#PROCESSES[@]} - 1; i >= 0; i--)); do stop "$HOME_DIR" "${PROCESSES[i]}" "$1" & done
+    wait
+}
+
+cli() {
+    local class
+    case ${1:-} in
+        dfs) class=org.apache.hadoop.fs.FsShell ;;
+        dfsadmin) class=org.apache.hadoop.hdfs.tools.DFSAdmin ;;
+        fsck) class=org.apache.hadoop.hdfs.tools.DFSck ;;
+        *) die "cli: dfs, dfsadmin or fsck" ;;
+    esac
+    JARS=$(jars hdfs)
+    hadoop namenode "$class" "${@:2}" 2> >(grep -v -e INFO -e WARN >&2)
+}
+
+command=${1:-} DIR=${2:-}
+[ "$command" = prepare ] || [ -n "$DIR" ] || { sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2; }
+HOME_DIR=$DIR/hdfs
+PROCESSES=(namenode datanode)
+if [ "$command" != cli ] && [ -n "${3:-}" ]; then
+    [ "$3" = namenode ] || [ "$3" = datanode ] || die "unknown process: $3"
+    PROCESSES=("$3")
+fi
+export HADOOP_USER_NAME=${HADOOP_USER_NAME:-$(id -un)}
+case $command in
+    prepare) jars hdfs >/dev/null ;;
+    start) start ;;
+    stop) stop_all TERM ;;
+    kill) stop_all KILL ;;
+    freeze) signal STOP ;;
+    thaw) signal CONT ;;
+    cli) cli "${@:3}" ;;
+    env) . "$HOME_DIR/ports" && echo "export TRAFFIC_TEST_HDFS=hdfs://127.0.0.1:$PORT" ;;
+    *) die "unknown command: $command" ;;
+esac

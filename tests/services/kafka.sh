@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# One Kafka broker (KRaft, broker and controller in one process), for tests.
+#
+#   kafka.sh start DIR         starts it, or starts it again with its data and ports; returns once it serves
+#   kafka.sh stop|kill DIR     SIGTERM | SIGKILL; returns once it is gone
+#   kafka.sh freeze|thaw DIR   SIGSTOP | SIGCONT
+#   kafka.sh env DIR           what tests need to know, as `export` lines
+#   kafka.sh prepare           downloads what is missing
+#
+# Two listeners: plaintext, and SASL_SSL with PLAIN (user app, password app-secret).
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+configure() {
+    local sasl='org.apache.kafka.common.security.plain.PlainLoginModule required'
+    mkdir -p "$HOME_DIR"
+    PORT=$(free_port "$DIR") SECURE=$(free_port "$DIR") CONTROLLER=$(free_port "$DIR")
+    certificates
+    cat >"$HOME_DIR/server.properties" <<X
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:$CONTROLLER
+controller.listener.names=CONTROLLER
+listeners=CLIENT://127.0.0.1:$PORT,SECURE://127.0.0.1:$SECURE,CONTROLLER://127.0.0.1:$CONTROLLER
+advertised.listeners=CLIENT://127.0.0.1:$PORT,SECURE://127.0.0.1:$SECURE
+listener.security.protocol.map=CLIENT:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=CLIENT
+log.dirs=$HOME_DIR/data
+sasl.enabled.mechanisms=PLAIN
+listener.name.secure.plain.sasl.jaas.config=$sasl user_app="app-secret";
+listener.name.secure.ssl.keystore.type=PEM
+listener.name.secure.ssl.keystore.location=$HOME_DIR/tls/broker.pem
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+group.initial.rebalance.delay.ms=0
+auto.create.topics.enable=false
+# A killed broker may come back only once its old session has run out: 9 s otherwise.
+broker.session.timeout.ms=4000
+broker.heartbeat.interval.ms=500
+# 128 MB of heap otherwise
+log.cleaner.dedupe.buffer.size=4194304
+num.network.threads=2
+num.io.threads=4
+X
+    broker_java kafka.tools.StorageTool format -t MkU3OEVBNTcwNTJENDM2Qg -c "$HOME_DIR/server.properties" \
+        >"$HOME_DIR/format.log" 2>&1 || { cat "$HOME_DIR/format.log" >&2; die "cannot format the broker's storage"; }
+    echo "PORT=$PORT SECURE=$SECURE" >"$HOME_DIR/ports"
+}
+
+certificates() {
+    local t=$HOME_DIR/tls
+    mkdir -p "$t"
+    {
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=test-ca \
+            -keyout "$t/ca.key" -out "$t/ca.pem"
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost \
+            -keyout "$t/broker.key" -out "$t/broker.csr"
+        openssl x509 -req -in "$t/broker.csr" -CA "$t/ca.pem" -CAkey "$t/ca.key" -CAcreateserial -days 30 \
+            -out "$t/broker.crt" -extfile <(echo "subjectAltName=DNS:localhost,IP:127.0.0.1")
+        cat "$t/broker.key" "$t/broker.crt" "$t/ca.pem" >"$t/broker.pem"
+    } 2>"$t/openssl.log" || { cat "$t/openssl.log" >&2; die "cannot make the broker's certificates"; }
+}
+
+# The command that runs a Kafka class, one word a line.
+java_command() {
+    printf '%s\n' java "${JVM_FLAGS[@]}" "-Dlog4j2.configurationFile=$SERVICES_SRC/kafka/log4j2.properties" \
+        -Dlog4j2.disableJmx=true -cp "$JARS/*"
+}
+
+broker_java() {
+    local command
+    mapfile -t command < <(java_command)
+    "${command[@]}" "$@"
+}
+
+start() {
+    local command
+    pid "$HOME_DIR" broker >/dev/null && return
+    JARS=$(jars kafka)
+    [ -f "$HOME_DIR/ports" ] || { rm -rf "$HOME_DIR"; configure; }
+    mark "$HOME_DIR" broker
+    mapfile -t command < <(java_command)
+    launch "$HOME_DIR" broker "${command[@]}" kafka.Kafka "$HOME_DIR/server.properties"
+    # Said once the listeners are open and the broker may serve; an open port alone comes earlier.
+    await "$HOME_DIR" broker "its start" logged "$HOME_DIR" broker 'Kafka Server started'
+}
+
+print_env() {
+    . "$HOME_DIR/ports"
+    echo "export TRAFFIC_TEST_KAFKA=127.0.0.1:$PORT"
+    echo "export TRAFFIC_TEST_KAFKA_SASL=127.0.0.1:$SECURE"
+    echo "export TRAFFIC_TEST_KAFKA_CA=$HOME_DIR/tls/ca.pem"
+}
+
+command=${1:-} DIR=${2:-}
+[ "$command" = prepare ] || [ -n "$DIR" ] || { sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2; }
+HOME_DIR=$DIR/kafka
+case $command in
+    prepare) jars kafka >/dev/null ;;
+    start) start ;;
+    stop) stop "$HOME_DIR" broker TERM ;;
+    kill) stop "$HOME_DIR" broker KILL ;;
+    freeze) kill -STOP "$(pid "$HOME_DIR" broker)" ;;
+    thaw) kill -CONT "$(pid "$HOME_DIR" broker)" ;;
+    env) print_env ;;
+    *) die "unknown command: $command" ;;
+esac

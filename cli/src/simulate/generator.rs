@@ -302,7 +302,7 @@ mod tests {
         assert!((1_200..2_000).contains(&count(Kind::Malformed)));
         let normaliser = common::model::Normaliser::default();
         let mut seen = std::collections::HashSet::new();
-        let mut newest = i64::MIN;
+        let mut newest = 0;
         for (kind, value, _) in &events {
             let parsed = normaliser.parse(value);
             assert_eq!(parsed.is_err(), *kind == Kind::Malformed, "{}", String::from_utf8_lossy(value));

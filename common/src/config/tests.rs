@@ -176,7 +176,7 @@ fn unknown_variables_name_the_nearest_known() {
             ("TRAFFIC_TEST_KAFKA", "127.0.0.1:1"),
             ("TRAFFIC_DATA", "/data"),
             ("TRAFFIC_QUICK", "1"),
-            ("TRAFFIC_FAILPOINT", "x"),
+            ("TRAFFIC_FAILPOINT", "3"),
             ("JWT_SECRET_KEY", "x"),
             ("POSTGRES_PASSWORD_FILE", "x"),
         ],

@@ -1,6 +1,7 @@
 //! What the tests across crates stand on: the simulator, the contract of the logs, real services, built
 //! workers, waiting with a deadline.
 
+pub mod archive;
 pub mod log_contract;
 pub mod services;
 pub mod simulator;

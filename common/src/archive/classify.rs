@@ -8,9 +8,6 @@ use super::layout::{Hour, Table};
 use crate::model::{Coordinates, Event, Normaliser, Volume};
 use crate::stream::Record;
 
-/// 2000-01-01T00:00Z: no sensor of ours is older, a clock that was never set is.
-const EARLIEST_MS: i64 = 946_684_800_000;
-
 /// A record's place.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Placed<'a> {
@@ -41,9 +38,6 @@ pub(super) fn classify<'a>(normaliser: &Normaliser, record: &Record<'a>) -> Plac
         Ok(event)
     });
     match checked {
-        Ok(event) if event.timestamp_ms < EARLIEST_MS => {
-            Placed::Rejected { reason: format!("timestamp: {} is before the year 2000", event.timestamp_ms) }
-        }
         Ok(event) => {
             let complete = says_all(payload, &event);
             Placed::Event { event, complete }
@@ -141,7 +135,8 @@ mod tests {
     fn what_is_no_event_of_this_time_is_rejected() {
         assert_eq!(reason(None), "no value");
         assert_eq!(placed(Some("{")).1, Table::Rejected);
-        let early = event(EARLIEST_MS - 1, "");
+        // 1999-12-31T23:59Z: a clock that was never set.
+        let early = event(946_684_799_999, "");
         assert!(reason(Some(&early)).contains("timestamp"), "{}", reason(Some(&early)));
         let ahead = event(NOW_MS + 300_001, "");
         assert!(reason(Some(&ahead)).contains("timestamp"), "{}", reason(Some(&ahead)));

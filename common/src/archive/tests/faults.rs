@@ -42,8 +42,8 @@ fn dead() -> StoreError {
 
 /// A setup small enough to run a thousand times, with spilt row groups, full batches, checkpoints.
 fn small() -> Setup {
-    let mut setup = Setup::new(FakeLog::new(vec![partition(60, 9), partition(25, 2)], 7));
-    setup.config.memory_bytes = 2_500;
+    let mut setup = Setup::new(FakeLog::new(vec![partition(40, 5), partition(10, 1)], 7));
+    setup.config.memory_bytes = 3_500;
     setup.config.checkpoint_manifests = 2;
     setup.config.zstd_level = 1;
     setup
@@ -114,7 +114,7 @@ fn one_fault_at_any_operation_loses_and_doubles_nothing() {
         for at in 0.. {
             let memory = MemoryStore::new();
             if !survive(&setup, &memory, move |n| (n == at).then_some(trouble)) {
-                assert!(at > 100, "{at} operations only");
+                assert!(at > 50, "{at} operations only");
                 break;
             }
             let store = Store::Memory(memory);
@@ -137,7 +137,7 @@ fn random(seed: u64, n: u64) -> u64 {
 #[test]
 fn many_faults_at_random_lose_and_double_nothing() {
     let setup = Arc::new(small());
-    for seed in 0..400 {
+    for seed in 0..150 {
         let memory = MemoryStore::new();
         // Several lives, each of which may crash, sleep while another works, or lose answers.
         for life in 0..4 {

@@ -1,0 +1,80 @@
+//! The archive while HDFS is away: rows wait in the log, and none is lost or doubled.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use common::archive::Control;
+use common::store::StoreOptions;
+use tests::archive::Archive;
+use tests::services::{self, Blow, Outage, Victim};
+use tests::wait_until;
+
+/// Another test's outage would be met by this one's looks at the archive.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// Archives before, during and after an outage that lasts until the sink has noticed it.
+fn survives(name: &str, victim: Victim, blow: Blow) {
+    let Some(url) = services::hdfs() else { return };
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let options = StoreOptions { replication: Some(1), timeout: Duration::from_secs(2), ..StoreOptions::default() };
+    let mut archive = Archive::new(name, &url, &options, 2);
+    archive.config.flush_interval_s = 1;
+    let (stop, ready) = (AtomicBool::new(false), AtomicBool::new(false));
+    let rows = |at_least: u64| {
+        let rows = archive.report().partitions.iter().map(|p| p.rows).sum::<u64>();
+        (rows >= at_least).then_some(())
+    };
+    std::thread::scope(|scope| {
+        let sink = scope.spawn(|| {
+            let note = |now: bool| ready.store(now, Ordering::SeqCst);
+            archive
+                .run("ingest", &Control { shutdown: &|| stop.load(Ordering::SeqCst), ready: &note, exit_at_end: false })
+        });
+        // A panic here must end the sink too, or the scope waits for it for ever.
+        let stopping = StopOnDrop(&stop);
+        archive.produce(0..2_000);
+        wait_until(DEADLINE, "the first rows in the archive", || rows(2_000));
+        let outage = Outage::begin(victim, blow);
+        archive.produce(2_000..4_000);
+        wait_until(DEADLINE, "the sink says it is not ready", || (!ready.load(Ordering::SeqCst)).then_some(()));
+        archive.produce(4_000..5_000);
+        outage.end();
+        wait_until(DEADLINE, "the sink is ready again", || ready.load(Ordering::SeqCst).then_some(()));
+        wait_until(DEADLINE, "all rows in the archive", || rows(5_000));
+        drop(stopping);
+        let summary = sink.join().expect("the sink does not panic");
+        assert!(summary.retries > 0, "{summary:?}");
+    });
+    archive.assert_holds(5_000);
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn a_killed_namenode() {
+    survives("namenode-killed", Victim::Namenode, Blow::Kill);
+}
+
+#[test]
+fn a_frozen_namenode() {
+    survives("namenode-frozen", Victim::Namenode, Blow::Freeze);
+}
+
+#[test]
+fn a_killed_datanode() {
+    survives("datanode-killed", Victim::Datanode, Blow::Kill);
+}
+
+#[test]
+fn a_frozen_datanode() {
+    survives("datanode-frozen", Victim::Datanode, Blow::Freeze);
+}

@@ -183,7 +183,6 @@ readers() {
 demo() {
     local work=$DIR/demo
     mkdir -p "$work"
-    readers
     # In a directory of its own: it writes where it stands.
     (cd "$work" && env -u TRAFFIC_QUICK "$TARGET/debug/traffic" demo --hours 3 --speed max --seed 7 --json >summary.json)
     cat "$work/summary.json"
@@ -208,5 +207,7 @@ stage "format and lints" lint
 stage "licences" licences
 stage "build" build
 [ -n "$QUICK" ] || stage "services" await_services
+stage "readers" readers
+export TRAFFIC_TEST_PYTHON=$READER
 stage "tests" unit_and_integration
 stage "demo" demo

@@ -1,10 +1,14 @@
 //! What two or more workers need: wire types, the log and its runner, the archive, the store,
 //! configuration, telemetry, clock and shutdown.
 
+pub mod archive;
 pub mod clock;
 pub mod config;
 pub mod health;
 pub mod model;
 pub mod shutdown;
+pub mod store;
 pub mod stream;
 pub mod telemetry;
+pub mod topics;
+pub mod worker;

@@ -1,6 +1,9 @@
-//! What the tests across crates stand on: real services, built workers, waiting with a deadline.
+//! What the tests across crates stand on: the simulator, the contract of the logs, real services, built
+//! workers, waiting with a deadline.
 
+pub mod log_contract;
 pub mod services;
+pub mod simulator;
 pub mod wait;
 pub mod worker;
 

@@ -38,6 +38,22 @@ pub fn hdfs() -> Option<String> {
     service("TRAFFIC_TEST_HDFS")
 }
 
+/// The folder of research data; without it, tests on it are left out by name.
+#[must_use]
+pub fn data() -> Option<PathBuf> {
+    let folder = environment("TRAFFIC_DATA").map(PathBuf::from);
+    if folder.is_none() {
+        println!("skipped: TRAFFIC_DATA is not set");
+    }
+    folder
+}
+
+/// A Python with DuckDB and PyArrow, which share no code with what they check.
+#[must_use]
+pub fn python() -> Option<PathBuf> {
+    service("TRAFFIC_TEST_PYTHON").map(PathBuf::from)
+}
+
 fn service(variable: &str) -> Option<String> {
     match decide(variable, environment(variable), environment("TRAFFIC_QUICK")) {
         Decision::Use(address) => Some(address),

@@ -41,10 +41,7 @@ pub use kafka::{KafkaSettings, SaslMechanism, SecurityProtocol};
 pub use location::{LogLocation, StoreLocation};
 pub use problems::ConfigError;
 pub use telemetry::{LogFormat, TelemetrySettings};
-pub use topics::{
-    PROCESSED_TRAFFIC_AGGREGATES, Retention, TRAFFIC_ALERTS, TRAFFIC_EVENTS, TRAFFIC_EVENTS_DLQ,
-    TRAFFIC_EVENTS_REKEYED, TRAFFIC_PREDICTIONS, TopicSettings, changelog,
-};
+pub use topics::{Retention, TopicSettings};
 
 use crate::model::{Normaliser, SpeedUnit};
 use layers::Layers;
@@ -68,6 +65,8 @@ pub struct Config {
     /// The zone of event times that name none.
     #[serde(deserialize_with = "time_zone")]
     pub time_zone: TimeZone,
+    /// Crash tests only: the commit with offsets after so many dies between its offsets and its commit.
+    pub failpoint: Option<u64>,
     pub topics: TopicSettings,
     pub kafka: KafkaSettings,
     pub hdfs: HdfsSettings,
@@ -86,6 +85,7 @@ impl Default for Config {
             application_id: None,
             speed_unit: SpeedUnit::Kmh,
             time_zone: TimeZone::UTC,
+            failpoint: None,
             topics: TopicSettings::default(),
             kafka: KafkaSettings::default(),
             hdfs: HdfsSettings::default(),

@@ -84,12 +84,13 @@ fn a_full_file() {
     assert_eq!(config.http.address(9101), None);
     assert_eq!(config.aggregator.reading_interval.map(|i| i.as_secs()), Some(20));
     assert_eq!((config.archive.flush_bytes, config.archive.memory_bytes), (1_000_000, 2_000_000));
-    let events = config.topics.spec(TRAFFIC_EVENTS).expect("a fixed topic");
+    let all = config.topics.specs(config.application_id("aggregator"));
+    let spec = |name: &str| all.iter().find(|spec| spec.name == name).expect("a topic of the flow");
+    let events = spec("traffic-events");
     assert_eq!((events.partitions, events.replication), (3, 3));
     assert_eq!(events.cleanup, Cleanup::Delete { retention_ms: Some(2 * 86_400_000) });
-    let alerts = config.topics.spec(TRAFFIC_ALERTS).expect("a fixed topic");
+    let alerts = spec("traffic-alerts");
     assert_eq!(alerts.cleanup, Cleanup::Delete { retention_ms: None });
-    let all = config.topics.all(config.application_id("aggregator"));
     assert_eq!(all.len(), 7);
     assert_eq!(all[6].name, "aggregator-b-state");
     let properties = config.kafka.client_properties();

@@ -1,4 +1,4 @@
-//! The topics: names, partitions, replication, retention.
+//! The topics: prefix of their names, partitions, replication, retention.
 
 use std::time::Duration;
 
@@ -7,30 +7,14 @@ use serde::Deserialize;
 use super::problems::Problems;
 use super::units;
 use crate::stream::{Cleanup, TopicSpec};
-
-/// Sensor events, as the senders wrote them.
-pub const TRAFFIC_EVENTS: &str = "traffic-events";
-/// Aggregates of 5-minute windows.
-pub const PROCESSED_TRAFFIC_AGGREGATES: &str = "processed-traffic-aggregates";
-/// Forecasts.
-pub const TRAFFIC_PREDICTIONS: &str = "traffic-predictions";
-/// Transitions of alerts.
-pub const TRAFFIC_ALERTS: &str = "traffic-alerts";
-/// Events that were not counted, with the reason.
-pub const TRAFFIC_EVENTS_DLQ: &str = "traffic-events-dlq";
-/// Internal: events on their way to the partition that their segment belongs to.
-pub const TRAFFIC_EVENTS_REKEYED: &str = "traffic-events-rekeyed";
-
-/// The changelog of a worker's state; `aggregator-state` for the aggregator as it comes.
-#[must_use]
-pub fn changelog(application_id: &str) -> String {
-    format!("{application_id}-state")
-}
+use crate::topics::Topics;
 
 /// `[topics]`: how `traffic init` makes them.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopicSettings {
+    /// In front of every topic's name: lets several deployments share one cluster.
+    pub prefix: String,
     /// Of each topic.
     pub partitions: u32,
     /// Copies of each partition; Kafka only.
@@ -60,7 +44,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 impl Default for TopicSettings {
     fn default() -> Self {
-        Self { partitions: 12, replication: 1, retention: Retention::default() }
+        Self { prefix: String::new(), partitions: 12, replication: 1, retention: Retention::default() }
     }
 }
 
@@ -80,18 +64,20 @@ impl Default for Retention {
 impl Retention {
     fn of_each(&self) -> [(&'static str, Option<Duration>); 6] {
         [
-            (TRAFFIC_EVENTS, self.traffic_events),
-            (PROCESSED_TRAFFIC_AGGREGATES, self.processed_traffic_aggregates),
-            (TRAFFIC_PREDICTIONS, self.traffic_predictions),
-            (TRAFFIC_ALERTS, self.traffic_alerts),
-            (TRAFFIC_EVENTS_DLQ, self.traffic_events_dlq),
-            (TRAFFIC_EVENTS_REKEYED, self.traffic_events_rekeyed),
+            ("traffic-events", self.traffic_events),
+            ("processed-traffic-aggregates", self.processed_traffic_aggregates),
+            ("traffic-predictions", self.traffic_predictions),
+            ("traffic-alerts", self.traffic_alerts),
+            ("traffic-events-dlq", self.traffic_events_dlq),
+            ("traffic-events-rekeyed", self.traffic_events_rekeyed),
         ]
     }
 }
 
 impl TopicSettings {
     pub(super) fn validate(&self, problems: &mut Problems) {
+        let prefix_fits = self.prefix.len() <= 100 && self.prefix.chars().all(super::may_be_in_a_name);
+        problems.require(prefix_fits, "topics.prefix", &self.prefix, "up to 100 of the characters a-z A-Z 0-9 . _ -");
         problems.require((1..=1000).contains(&self.partitions), "topics.partitions", self.partitions, "1 to 1000");
         problems.require((1..=16).contains(&self.replication), "topics.replication", self.replication, "1 to 16");
         for (topic, retention) in self.retention.of_each() {
@@ -102,28 +88,32 @@ impl TopicSettings {
         }
     }
 
-    /// One of the fixed topics as it should be; `None` if it is not one of them.
+    /// The names of all topics.
     #[must_use]
-    pub fn spec(&self, topic: &str) -> Option<TopicSpec> {
-        let (name, retention) = self.retention.of_each().into_iter().find(|(name, _)| *name == topic)?;
-        let retention_ms = retention.map(|r| i64::try_from(r.as_millis()).unwrap_or(i64::MAX));
-        Some(self.topic(name, Cleanup::Delete { retention_ms }))
+    pub fn names(&self) -> Topics {
+        Topics::with_prefix(&self.prefix)
     }
 
-    /// A compacted topic, such as a changelog, as it should be.
+    /// All fixed topics as they should be, and the changelog of the aggregator with that application id.
     #[must_use]
-    pub fn compacted(&self, topic: &str) -> TopicSpec {
-        self.topic(topic, Cleanup::Compact)
+    pub fn specs(&self, aggregator_id: &str) -> Vec<TopicSpec> {
+        let topic = |name: String, cleanup| TopicSpec {
+            name,
+            partitions: self.partitions,
+            replication: self.replication,
+            cleanup,
+        };
+        let fixed = self.retention.of_each().into_iter().map(|(name, retention)| {
+            let retention_ms = retention.map(|r| i64::try_from(r.as_millis()).unwrap_or(i64::MAX));
+            topic(format!("{}{name}", self.prefix), Cleanup::Delete { retention_ms })
+        });
+        fixed.chain([self.changelog(aggregator_id, self.partitions)]).collect()
     }
 
-    /// All fixed topics, and the changelog of the aggregator with that application id.
+    /// An application's changelog as it should be, with as many partitions as its inputs.
     #[must_use]
-    pub fn all(&self, aggregator_id: &str) -> Vec<TopicSpec> {
-        let fixed = self.retention.of_each().into_iter().filter_map(|(topic, _)| self.spec(topic));
-        fixed.chain([self.compacted(&changelog(aggregator_id))]).collect()
-    }
-
-    fn topic(&self, name: &str, cleanup: Cleanup) -> TopicSpec {
-        TopicSpec { name: name.to_owned(), partitions: self.partitions, replication: self.replication, cleanup }
+    pub fn changelog(&self, application_id: &str, partitions: u32) -> TopicSpec {
+        let name = self.names().changelog(application_id);
+        TopicSpec { name, partitions, replication: self.replication, cleanup: Cleanup::Compact }
     }
 }

@@ -26,12 +26,14 @@ const fn secret(name: &'static str, setting: &'static str) -> Variable {
 const HDFS_NAMENODE_URL: &str = "HDFS_NAMENODE_URL";
 
 /// A later one wins where two override the same setting.
-const VARIABLES: [Variable; 16] = [
+const VARIABLES: [Variable; 18] = [
     plain("TRAFFIC_LOG", "log"),
     plain(HDFS_NAMENODE_URL, "store"),
     plain("TRAFFIC_STORE", "store"),
     plain("TRAFFIC_INSTANCE", "instance"),
     plain("TRAFFIC_APPLICATION_ID", "application_id"),
+    plain("TRAFFIC_FAILPOINT", "failpoint"),
+    plain("TRAFFIC_TOPIC_PREFIX", "topics.prefix"),
     plain("TRAFFIC_SPEED_UNIT", "speed_unit"),
     plain("TRAFFIC_TIME_ZONE", "time_zone"),
     plain("TRAFFIC_HTTP_LISTEN", "http.listen"),
@@ -58,8 +60,8 @@ const OF_OTHERS: [(&str, &str); 12] = [
     ("HIVE_METASTORE_*", "the Hive metastore's own database"),
     ("TRAFFIC_DATA", "tests: the folder of research data"),
     ("TRAFFIC_TEST_*", "tests: where the services are"),
+    ("TRAFFIC_SIM_*", "tests: seeds of the simulator"),
     ("TRAFFIC_QUICK", "tests: leave out what needs services"),
-    ("TRAFFIC_FAILPOINT", "crash tests: where to die"),
 ];
 
 /// How many letters may differ for a name to count as a misspelling of another.

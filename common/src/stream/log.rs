@@ -133,22 +133,27 @@ impl<'a> Record<'a> {
         self.header_number(WATERMARK_HEADER)
     }
 
+    /// All headers, in order.
     #[must_use]
-    pub fn to_stored(&self) -> StoredRecord {
-        let headers = match self.headers {
+    pub fn headers(&self) -> Vec<Header> {
+        match self.headers {
             Headers::Stored(headers) => headers.to_vec(),
             Headers::Kafka(headers) => headers
                 .into_iter()
                 .flat_map(|h| h.iter())
                 .map(|h| Header { name: h.key.to_owned(), value: h.value.unwrap_or_default().to_vec() })
                 .collect(),
-        };
+        }
+    }
+
+    #[must_use]
+    pub fn to_stored(&self) -> StoredRecord {
         StoredRecord {
             offset: self.offset,
             timestamp_ms: self.timestamp_ms,
             key: self.key.map(<[u8]>::to_vec),
             value: self.value.map(<[u8]>::to_vec),
-            headers,
+            headers: self.headers(),
         }
     }
 }

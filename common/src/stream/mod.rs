@@ -10,12 +10,18 @@
 //! | `partitioner.rs` | murmur2, as Java producers partition |
 //! | `kafka/`, `sqlite/`, `memory/` | the three logs |
 
+pub mod kafka;
 pub mod log;
 pub mod machine;
+pub mod memory;
 pub mod partitioner;
+mod restore;
+pub mod runner;
+pub mod sqlite;
 
 pub use log::{
     Cleanup, Ends, Event, Header, Log, LogError, Member, Membership, Outgoing, Producer, Reader, Record, Records,
     StoredRecord, TopicPartition, TopicSpec, WATERMARK_HEADER,
 };
-pub use machine::{Machine, Outbox};
+pub use machine::{Machine, Outbox, Tick};
+pub use runner::{Notice, Observer, Pace, Runner, Step, Topology};

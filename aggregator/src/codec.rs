@@ -1,0 +1,232 @@
+//! Changelog entries: small, binary, each with its format version in front.
+//!
+//! | key | value |
+//! |---|---|
+//! | `p` | progress and totals of the partition |
+//! | `a` window start, segment | an accumulator |
+//! | `h` window start, block | hashes of events seen, as many as one commit brought |
+
+use std::ops::Add;
+
+use crate::progress::Progress;
+use crate::window::{Accumulator, Sum};
+
+const VERSION: u8 = 1;
+
+/// What became of the events: sent = counted + duplicates + invalid + late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    pub counted: u64,
+    pub duplicates: u64,
+    pub invalid: u64,
+    pub late: u64,
+}
+
+impl Add for Totals {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            counted: self.counted + other.counted,
+            duplicates: self.duplicates + other.duplicates,
+            invalid: self.invalid + other.invalid,
+            late: self.late + other.late,
+        }
+    }
+}
+
+/// What a changelog key names.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Key<'a> {
+    Progress,
+    Accumulator { start_ms: i64, segment: &'a str },
+    Hashes { start_ms: i64, block: u32 },
+}
+
+impl<'a> Key<'a> {
+    pub fn decode(key: &'a [u8]) -> Option<Self> {
+        match key.split_first()? {
+            (b'p', []) => Some(Self::Progress),
+            (b'a', rest) => {
+                let (start, segment) = rest.split_first_chunk::<8>()?;
+                let segment = std::str::from_utf8(segment).ok()?;
+                Some(Self::Accumulator { start_ms: i64::from_be_bytes(*start), segment })
+            }
+            (b'h', rest) => {
+                let (start, block) = rest.split_first_chunk::<8>()?;
+                let block = u32::from_be_bytes(block.try_into().ok()?);
+                Some(Self::Hashes { start_ms: i64::from_be_bytes(*start), block })
+            }
+            _ => None,
+        }
+    }
+
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        into.clear();
+        match self {
+            Self::Progress => into.push(b'p'),
+            Self::Accumulator { start_ms, segment } => {
+                into.push(b'a');
+                into.extend_from_slice(&start_ms.to_be_bytes());
+                into.extend_from_slice(segment.as_bytes());
+            }
+            Self::Hashes { start_ms, block } => {
+                into.push(b'h');
+                into.extend_from_slice(&start_ms.to_be_bytes());
+                into.extend_from_slice(&block.to_be_bytes());
+            }
+        }
+    }
+}
+
+/// Reads little-endian fields one after the other.
+struct Fields<'a>(&'a [u8]);
+
+impl<'a> Fields<'a> {
+    fn of(value: &'a [u8]) -> Option<Self> {
+        match value.split_first()? {
+            (&VERSION, rest) => Some(Self(rest)),
+            _ => None,
+        }
+    }
+
+    fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk::<N>()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    fn i64(&mut self) -> Option<i64> {
+        self.bytes().map(i64::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.bytes().map(u64::from_le_bytes)
+    }
+
+    fn i128(&mut self) -> Option<i128> {
+        self.bytes().map(i128::from_le_bytes)
+    }
+}
+
+pub fn encode_progress(progress: &Progress, totals: &Totals, into: &mut Vec<u8>) {
+    into.clear();
+    into.push(VERSION);
+    for count in [totals.counted, totals.duplicates, totals.invalid, totals.late] {
+        into.extend_from_slice(&count.to_le_bytes());
+    }
+    let fixed = [progress.watermark_ms, progress.newest_ms, progress.horizon_ms, progress.announced_ms];
+    for time in fixed.iter().chain(&progress.frontier) {
+        into.extend_from_slice(&time.to_le_bytes());
+    }
+}
+
+pub fn decode_progress(value: &[u8]) -> Option<(Progress, Totals)> {
+    let mut fields = Fields::of(value)?;
+    let totals =
+        Totals { counted: fields.u64()?, duplicates: fields.u64()?, invalid: fields.u64()?, late: fields.u64()? };
+    let mut progress = Progress {
+        watermark_ms: fields.i64()?,
+        newest_ms: fields.i64()?,
+        horizon_ms: fields.i64()?,
+        announced_ms: fields.i64()?,
+        frontier: Vec::new(),
+    };
+    while let Some(time) = fields.i64() {
+        progress.frontier.push(time);
+    }
+    Some((progress, totals))
+}
+
+/// The totals in a changelog entry, if it is one that holds them.
+#[must_use]
+pub fn decode_totals(key: &[u8], value: &[u8]) -> Option<Totals> {
+    match Key::decode(key)? {
+        Key::Progress => decode_progress(value).map(|(_, totals)| totals),
+        _ => None,
+    }
+}
+
+pub fn encode_accumulator(accumulator: &Accumulator, into: &mut Vec<u8>) {
+    into.clear();
+    into.push(VERSION);
+    into.extend_from_slice(&accumulator.count.to_le_bytes());
+    for sum in [&accumulator.speeds, &accumulator.occupancies, &accumulator.flows] {
+        into.extend_from_slice(&sum.n.to_le_bytes());
+        if sum.n > 0 {
+            into.extend_from_slice(&sum.sum.to_le_bytes());
+            into.extend_from_slice(&sum.squares.to_le_bytes());
+            into.extend_from_slice(&sum.min.to_le_bytes());
+            into.extend_from_slice(&sum.max.to_le_bytes());
+        }
+    }
+    into.extend_from_slice(&accumulator.vehicles.to_le_bytes());
+    into.extend_from_slice(&accumulator.quality.to_le_bytes());
+    if let Some((time, hash, latitude, longitude)) = accumulator.place {
+        into.extend_from_slice(&time.to_le_bytes());
+        into.extend_from_slice(&hash.to_le_bytes());
+        into.extend_from_slice(&latitude.to_le_bytes());
+        into.extend_from_slice(&longitude.to_le_bytes());
+    }
+}
+
+pub fn decode_accumulator(value: &[u8]) -> Option<Accumulator> {
+    let mut fields = Fields::of(value)?;
+    let count = fields.u64()?;
+    let mut sum = || {
+        let n = fields.u64()?;
+        if n == 0 {
+            return Some(Sum::default());
+        }
+        Some(Sum { n, sum: fields.i128()?, squares: fields.i128()?, min: fields.i64()?, max: fields.i64()? })
+    };
+    let (speeds, occupancies, flows) = (sum()?, sum()?, sum()?);
+    let (vehicles, quality) = (fields.u64()?, fields.i128()?);
+    let place = fields.i64().and_then(|time| Some((time, fields.u64()?, fields.i64()?, fields.i64()?)));
+    // What was committed was emitted too, if its window had closed.
+    Some(Accumulator { count, speeds, occupancies, flows, vehicles, quality, place, emitted: count, dirty: false })
+}
+
+pub fn encode_hashes(hashes: &[u64], into: &mut Vec<u8>) {
+    into.clear();
+    into.push(VERSION);
+    hashes.iter().for_each(|hash| into.extend_from_slice(&hash.to_le_bytes()));
+}
+
+pub fn decode_hashes(value: &[u8]) -> Option<impl Iterator<Item = u64>> {
+    let mut fields = Fields::of(value)?;
+    Some(std::iter::from_fn(move || fields.u64()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_back() {
+        for key in [
+            Key::Progress,
+            Key::Accumulator { start_ms: -5, segment: "SEG_1" },
+            Key::Hashes { start_ms: 1_750_000_200_000, block: 7 },
+        ] {
+            let mut bytes = Vec::new();
+            key.encode(&mut bytes);
+            assert_eq!(Key::decode(&bytes), Some(key));
+        }
+        assert_eq!(Key::decode(b"zzz"), None);
+    }
+
+    #[test]
+    fn accumulators_come_back() {
+        let mut speeds = Sum::default();
+        (speeds.n, speeds.sum, speeds.squares, speeds.min, speeds.max) = (2, 3, 5, 1, 2);
+        let accumulator =
+            Accumulator { count: 2, speeds, place: Some((1, 2, 3, 4)), emitted: 2, ..Accumulator::default() };
+        let mut bytes = Vec::new();
+        encode_accumulator(&accumulator, &mut bytes);
+        assert_eq!(decode_accumulator(&bytes), Some(accumulator));
+        assert_eq!(decode_accumulator(&bytes[..20]), None, "truncated");
+        bytes[0] = 9;
+        assert_eq!(decode_accumulator(&bytes), None, "another format");
+    }
+}

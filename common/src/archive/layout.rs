@@ -1,0 +1,215 @@
+//! Where everything of the archive lies in the store.
+
+use jiff::Timestamp;
+
+/// Above everything that is archived.
+pub const ROOT: &str = "/traffic-data";
+
+const MS_PER_HOUR: i64 = 3_600_000;
+/// 9999-12-30T22:00Z, the last hour that `jiff` knows.
+const LAST_HOUR: i64 = 70_389_502;
+
+/// A tree of files with the same columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Table {
+    /// Valid events, by event time.
+    Raw,
+    /// Records that are no valid event, by record time.
+    Rejected,
+}
+
+impl Table {
+    /// The directory above its `date=…/hour=…` directories.
+    #[must_use]
+    pub fn dir(self) -> String {
+        match self {
+            Self::Raw => format!("{ROOT}/raw"),
+            Self::Rejected => format!("{ROOT}/raw/rejected"),
+        }
+    }
+
+    fn short(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Rejected => "rejected",
+        }
+    }
+}
+
+/// An hour in UTC, counted from 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Hour(i64);
+
+impl Hour {
+    /// The hour that an instant is in; what lies outside 1970-9999 goes to the first or the last one.
+    #[must_use]
+    pub fn of_ms(at_ms: i64) -> Self {
+        Self(at_ms.div_euclid(MS_PER_HOUR).clamp(0, LAST_HOUR))
+    }
+
+    fn format(self, format: &str) -> String {
+        let at = Timestamp::from_second(self.0 * 3600).expect("an hour of the years 1970-9999");
+        at.strftime(format).to_string()
+    }
+}
+
+/// One partition's part of the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub topic: String,
+    pub partition: u32,
+}
+
+impl Place {
+    /// Holds the manifests and checkpoints.
+    #[must_use]
+    pub fn commits(&self) -> String {
+        format!("{}/{}", commits_of(&self.topic), self.partition)
+    }
+
+    /// The manifest of the range that begins at `first`.
+    #[must_use]
+    pub fn manifest(&self, first: i64) -> String {
+        format!("{}/{first:020}.json", self.commits())
+    }
+
+    #[must_use]
+    pub fn checkpoint(&self, end: i64) -> String {
+        format!("{}/{CHECKPOINT}{end:020}.json", self.commits())
+    }
+
+    /// Holds the batches being written, outside every reader's tree.
+    #[must_use]
+    pub fn batches(&self) -> String {
+        format!("{ROOT}/_tmp/{}/{}", self.topic, self.partition)
+    }
+
+    /// Holds one batch's files until they are committed.
+    #[must_use]
+    pub fn batch(&self, first: i64, batch: &str) -> String {
+        format!("{}/{first:020}-{batch}", self.batches())
+    }
+
+    /// A batch's file while it is not committed.
+    #[must_use]
+    pub fn temporary(&self, first: i64, batch: &str, table: Table, hour: Hour) -> String {
+        format!("{}/{}-{}.parquet", self.batch(first, batch), table.short(), hour.format("%Y-%m-%d-%H"))
+    }
+
+    /// A batch's file as readers find it; its name is its own for ever.
+    #[must_use]
+    pub fn data(&self, first: i64, batch: &str, table: Table, hour: Hour) -> String {
+        let hour = hour.format("date=%Y-%m-%d/hour=%H");
+        format!("{}/{hour}/{}-{}-{first:020}-{batch}.parquet", table.dir(), self.topic, self.partition)
+    }
+}
+
+const CHECKPOINT: &str = "checkpoint-";
+
+/// Holds one directory of commits per partition.
+#[must_use]
+pub fn commits_of(topic: &str) -> String {
+    format!("{ROOT}/_commits/{topic}")
+}
+
+/// What a file among the commits is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommitFile {
+    Manifest { first: i64 },
+    Checkpoint { end: i64 },
+}
+
+/// Reads a name in [`Place::commits`]; `None` for a file that is none of ours.
+#[must_use]
+pub fn commit_file(name: &str) -> Option<CommitFile> {
+    let stem = name.strip_suffix(".json")?;
+    match stem.strip_prefix(CHECKPOINT) {
+        Some(end) => Some(CommitFile::Checkpoint { end: number(end)? }),
+        None => Some(CommitFile::Manifest { first: number(stem)? }),
+    }
+}
+
+/// Reads a name in [`Place::batches`]: the batch's first offset and id.
+#[must_use]
+pub fn batch_name(name: &str) -> Option<(i64, &str)> {
+    let (first, batch) = name.split_once('-')?;
+    Some((number(first)?, batch))
+}
+
+/// A data file's name, taken apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataName<'a> {
+    pub topic: &'a str,
+    pub partition: u32,
+    pub first: i64,
+    pub batch: &'a str,
+}
+
+/// Reads the name that [`Place::data`] gives a file.
+#[must_use]
+pub fn data_name(name: &str) -> Option<DataName<'_>> {
+    let (rest, batch) = name.strip_suffix(".parquet")?.rsplit_once('-')?;
+    let (rest, first) = rest.rsplit_once('-')?;
+    let (topic, partition) = rest.rsplit_once('-')?;
+    Some(DataName { topic, partition: partition.parse().ok()?, first: number(first)?, batch })
+}
+
+fn number(text: &str) -> Option<i64> {
+    (text.len() == 20 && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BATCH: &str = "0123456789abcdef0123456789abcdef";
+
+    fn place() -> Place {
+        Place { topic: "traffic-events".to_owned(), partition: 3 }
+    }
+
+    /// These names are for ever: files written under them must stay readable.
+    #[test]
+    fn names_are_what_they_always_were() {
+        let (place, hour) = (place(), Hour::of_ms(1_790_000_000_000));
+        assert_eq!(place.manifest(42), "/traffic-data/_commits/traffic-events/3/00000000000000000042.json");
+        assert_eq!(
+            place.checkpoint(42),
+            "/traffic-data/_commits/traffic-events/3/checkpoint-00000000000000000042.json"
+        );
+        assert_eq!(
+            place.temporary(42, BATCH, Table::Rejected, hour),
+            format!("/traffic-data/_tmp/traffic-events/3/00000000000000000042-{BATCH}/rejected-2026-09-21-14.parquet")
+        );
+        assert_eq!(
+            place.data(42, BATCH, Table::Raw, hour),
+            format!("/traffic-data/raw/date=2026-09-21/hour=14/traffic-events-3-00000000000000000042-{BATCH}.parquet")
+        );
+        assert!(
+            place
+                .data(42, BATCH, Table::Rejected, hour)
+                .starts_with("/traffic-data/raw/rejected/date=2026-09-21/hour=14/traffic-events-3-")
+        );
+    }
+
+    #[test]
+    fn names_can_be_read_back() {
+        let place = place();
+        let path = place.data(7, BATCH, Table::Raw, Hour::of_ms(0));
+        let name = path.rsplit('/').next().expect("a name");
+        assert_eq!(data_name(name), Some(DataName { topic: "traffic-events", partition: 3, first: 7, batch: BATCH }));
+        let name = |path: String| path.rsplit('/').next().expect("a name").to_owned();
+        assert_eq!(commit_file(&name(place.manifest(7))), Some(CommitFile::Manifest { first: 7 }));
+        assert_eq!(commit_file(&name(place.checkpoint(7))), Some(CommitFile::Checkpoint { end: 7 }));
+        assert_eq!(commit_file("README.json"), None);
+        assert_eq!(batch_name(&name(place.batch(7, BATCH))), Some((7, BATCH)));
+    }
+
+    #[test]
+    fn any_time_has_an_hour() {
+        let path = |ms| place().data(0, BATCH, Table::Raw, Hour::of_ms(ms));
+        assert!(path(i64::MIN).contains("date=1970-01-01/hour=00"));
+        assert!(path(-1).contains("date=1970-01-01/hour=00"));
+        assert!(path(i64::MAX).contains("date=9999-12-30/hour=22"), "{}", path(i64::MAX));
+    }
+}

@@ -1,0 +1,190 @@
+//! The log in memory, for the simulator: what a Kafka cluster may do, one step at a time.
+//!
+//! It keeps Kafka's semantics where they decide correctness: a transaction is decided at one moment but
+//! its markers reach each partition and the offsets at different ones; a producer's epoch and a group's
+//! generation fence zombies; a dead producer's transaction stays open until it is aborted. Without
+//! [`Faults`] everything happens at once.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | the port, and what only the simulator may do |
+//! | `cluster.rs` | topics, transactions, markers |
+//! | `group.rs` | members, generations, assignment |
+//! | `member.rs` | one member's session |
+
+mod cluster;
+mod group;
+mod member;
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use self::cluster::Cluster;
+use self::member::MemoryMember;
+use super::log::{
+    Ends, Log, LogError, Member, Membership, Outgoing, Producer, Reader, Record, StoredRecord, TopicPartition,
+    TopicSpec,
+};
+use crate::clock::Clock;
+
+/// Where a fault may strike: the steps of a member's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Point {
+    Join,
+    Committed,
+    ChangelogEnds,
+    ChangelogRead,
+    Start,
+    Poll,
+    Send,
+    SendOffsets,
+    EndTransaction,
+    AfterCommit,
+}
+
+/// What happens at a [`Point`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// The process dies here: nothing of it acts again.
+    Crash,
+    /// The call fails, having done nothing.
+    Fail,
+    /// The call fails, having done its work.
+    FailAfter,
+}
+
+/// Decides what goes wrong, from a seed.
+pub trait Faults: Send {
+    /// What happens to `instance` at this point.
+    fn at(&mut self, instance: &str, point: Point) -> Fault;
+
+    /// A number below `n`, `n > 0`: batch sizes, which partition next, which marker next.
+    fn below(&mut self, n: usize) -> usize;
+}
+
+/// The log in memory; clones share it.
+#[derive(Clone)]
+pub struct MemoryLog {
+    cluster: Arc<Mutex<Cluster>>,
+}
+
+/// The message of the error that stands for a process's death.
+pub const CRASH: &str = "the process died here";
+
+impl MemoryLog {
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { cluster: Arc::new(Mutex::new(Cluster::new(clock, None))) }
+    }
+
+    /// A log on which `faults` decides what goes wrong and in what order things become visible.
+    #[must_use]
+    pub fn with_faults(clock: Arc<dyn Clock>, faults: Box<dyn Faults>) -> Self {
+        Self { cluster: Arc::new(Mutex::new(Cluster::new(clock, Some(faults)))) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cluster> {
+        self.cluster.lock().expect("no panic happens while the cluster is locked")
+    }
+
+    /// From here on nothing goes wrong and everything decided becomes visible.
+    pub fn end_faults(&self) {
+        let mut cluster = self.lock();
+        cluster.faults = None;
+        cluster.deliver_all();
+    }
+
+    /// Makes one decided transaction visible in one more place; `false` if there was none.
+    pub fn deliver_marker(&self) -> bool {
+        self.lock().deliver_one()
+    }
+
+    /// The group gives `instance` up: its session has expired. It learns so only when it next acts on the group.
+    pub fn expire(&self, group: &str, instance: &str) {
+        self.lock().expire(group, instance);
+    }
+
+    /// The coordinator aborts the transaction that `transactional_id` has left open, if any.
+    pub fn time_out_transaction(&self, application_id: &str, instance: &str) {
+        self.lock().time_out(&format!("{application_id}-{instance}"));
+    }
+
+    /// Invariants that were broken, in words: offsets that moved backwards.
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.lock().violations.clone()
+    }
+}
+
+impl Log for MemoryLog {
+    fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
+        topics.iter().try_for_each(|spec| self.lock().ensure_topic(spec))
+    }
+
+    fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {
+        Ok(self.lock().topics.get(topic).map(|t| t.spec.partitions))
+    }
+
+    fn ends(&self, at: &TopicPartition) -> Result<Ends, LogError> {
+        let mut cluster = self.lock();
+        cluster.strike_last(Point::ChangelogEnds)?;
+        let partition = cluster.partition(at)?;
+        Ok(Ends { first: 0, high: partition.high(), stable: partition.stable() })
+    }
+
+    fn committed(&self, group: &str, at: &[TopicPartition]) -> Result<Vec<Option<i64>>, LogError> {
+        let mut cluster = self.lock();
+        cluster.strike_last(Point::Committed)?;
+        cluster.stable_offsets(group, at)
+    }
+
+    fn read(&self, at: &TopicPartition, from: Option<i64>) -> Result<Box<dyn Reader>, LogError> {
+        let mut cluster = self.lock();
+        cluster.strike_last(Point::ChangelogRead)?;
+        cluster.partition(at)?;
+        Ok(Box::new(MemoryReader { log: self.clone(), at: at.clone(), next: from.unwrap_or(0) }))
+    }
+
+    fn join(&self, membership: &Membership) -> Result<Box<dyn Member>, LogError> {
+        Ok(Box::new(MemoryMember::join(self.clone(), membership)?))
+    }
+
+    fn producer(&self) -> Result<Box<dyn Producer>, LogError> {
+        Ok(Box::new(MemoryProducer { log: self.clone() }))
+    }
+}
+
+struct MemoryReader {
+    log: MemoryLog,
+    at: TopicPartition,
+    next: i64,
+}
+
+impl Reader for MemoryReader {
+    fn next(&mut self, each: &mut dyn FnMut(Record<'_>)) -> Result<bool, LogError> {
+        const BATCH: usize = 100;
+        let mut batch: Vec<StoredRecord> = Vec::new();
+        let at_end = {
+            let mut cluster = self.log.lock();
+            let partition = cluster.partition(&self.at)?;
+            self.next = partition.read_committed(self.next, BATCH, &mut batch);
+            self.next >= partition.stable()
+        };
+        batch.iter().for_each(|record| each(record.as_record()));
+        Ok(!at_end || !batch.is_empty())
+    }
+}
+
+struct MemoryProducer {
+    log: MemoryLog,
+}
+
+impl Producer for MemoryProducer {
+    fn send(&mut self, record: &Outgoing<'_>) -> Result<(), LogError> {
+        self.log.lock().append(record, None).map(|_| ())
+    }
+
+    fn flush(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,487 @@
+//! Drives a machine: poll → machine → one transaction of outputs, changed state and input offsets.
+//!
+//! Invariants: nothing of a batch is visible before its commit; offsets, state and outputs of a commit
+//! become visible together or not at all; after any error the machine forgets its partitions and is
+//! restored from what was committed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::log::{END_CONFIRMATION, Event, Log, LogError, Member, Membership, Outgoing, TopicPartition};
+use super::machine::{Destination, Machine, Outbox, Tick};
+use super::restore::Restore;
+use crate::clock::Clock;
+
+/// A worker's place in the flow.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    pub membership: Membership,
+    /// Output topics; a machine names them by index.
+    pub outputs: Vec<String>,
+    /// The compacted topic of state entries, with as many partitions as the inputs.
+    pub changelog: Option<String>,
+}
+
+/// When the runner commits and ticks.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub commit_interval_ms: i64,
+    /// Commit earlier after this many records.
+    pub commit_records: usize,
+    pub tick_interval_ms: i64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { commit_interval_ms: 100, commit_records: 200_000, tick_interval_ms: 100 }
+    }
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Records were handled, or partitions moved.
+    Worked,
+    /// Nothing to do within the timeout.
+    Idle,
+    /// With `exit_at_end`: every input of every assigned partition stands at its end, all of it committed.
+    AtEnd,
+    /// Not a member, or waiting for the last owner's transaction: come again a little later.
+    Waiting,
+}
+
+/// What the runner has to say to its worker: for readiness, metrics and logs.
+pub enum Notice<'a, M> {
+    /// Joined and restored.
+    Ready,
+    /// The session was lost; the runner joins again by itself.
+    Lost(&'a LogError),
+    /// A transaction was committed.
+    Committed { records: usize, machine: &'a M },
+}
+
+/// Hears what happens to a runner.
+pub type Observer<M> = Box<dyn FnMut(Notice<'_, M>) + Send>;
+
+const BACKOFF_FIRST_MS: i64 = 200;
+const BACKOFF_LAST_MS: i64 = 10_000;
+
+/// A machine, its log and its membership.
+pub struct Runner<M> {
+    machine: M,
+    log: Arc<dyn Log>,
+    topology: Topology,
+    pace: Pace,
+    clock: Arc<dyn Clock>,
+    observer: Observer<M>,
+    partitions: u32,
+    /// Whether [`Step::AtEnd`] is looked for.
+    pub exit_at_end: bool,
+    member: Option<Box<dyn Member>>,
+    retry_at_ms: i64,
+    backoff_ms: i64,
+    assigned: bool,
+    restoring: Vec<Restore>,
+    starts: Vec<(TopicPartition, Option<i64>)>,
+    held: BTreeMap<u32, Held>,
+    outbox: Outbox,
+    /// What the open transaction adds to our own inputs: input, partition.
+    grown: Vec<(usize, Option<u32>)>,
+    /// Records handled and not yet committed.
+    uncommitted: usize,
+    /// Whether the open transaction holds records.
+    open: bool,
+    committed_at_ms: i64,
+    ticked_at_ms: i64,
+}
+
+/// A partition number that is ours and restored.
+struct Held {
+    /// By input: the next offset, once a record was read.
+    positions: Vec<Option<i64>>,
+    /// By input: whether the position moved since the last commit.
+    moved: Vec<bool>,
+    /// By input: since when, and until when at least, the log has confirmed that we stand at the end.
+    ends: Vec<Option<(i64, i64)>>,
+}
+
+impl Held {
+    fn new(inputs: usize) -> Self {
+        Self { positions: vec![None; inputs], moved: vec![false; inputs], ends: vec![None; inputs] }
+    }
+
+    fn at_end_for_ms(&self, now_ms: i64) -> Option<i64> {
+        let patience = END_CONFIRMATION_MS * 3 / 2;
+        let mut since = i64::MIN;
+        for end in &self.ends {
+            let (first, last) = (*end)?;
+            if now_ms - last > patience {
+                return None;
+            }
+            since = since.max(first);
+        }
+        Some(now_ms - since)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a few seconds")]
+const END_CONFIRMATION_MS: i64 = END_CONFIRMATION.as_millis() as i64;
+
+impl<M: Machine> Runner<M> {
+    /// # Errors
+    /// `Fatal` if inputs and changelog differ in their number of partitions or do not exist.
+    pub fn new(
+        machine: M,
+        log: Arc<dyn Log>,
+        topology: Topology,
+        pace: Pace,
+        clock: Arc<dyn Clock>,
+        observer: Observer<M>,
+    ) -> Result<Self, LogError> {
+        let partitions = common_partitions(log.as_ref(), &topology)?;
+        Ok(Self {
+            machine,
+            log,
+            topology,
+            pace,
+            clock,
+            observer,
+            partitions,
+            exit_at_end: false,
+            member: None,
+            retry_at_ms: i64::MIN,
+            backoff_ms: BACKOFF_FIRST_MS,
+            assigned: false,
+            restoring: Vec::new(),
+            starts: Vec::new(),
+            held: BTreeMap::new(),
+            outbox: Outbox::default(),
+            grown: Vec::new(),
+            uncommitted: 0,
+            open: false,
+            committed_at_ms: i64::MIN,
+            ticked_at_ms: i64::MIN,
+        })
+    }
+
+    #[must_use]
+    pub fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// Runs until `stop` says so (then drains and commits) or, with `exit_at_end`, until everything was read.
+    ///
+    /// # Errors
+    /// Only `Fatal` ones; everything else is retried for ever.
+    pub fn run(&mut self, stop: &dyn Fn() -> bool, exit_at_end: bool) -> Result<(), LogError> {
+        const POLL: Duration = Duration::from_millis(20);
+        self.exit_at_end = exit_at_end;
+        while !stop() {
+            match self.step(POLL)? {
+                Step::AtEnd => break,
+                Step::Waiting => std::thread::sleep(POLL),
+                Step::Worked | Step::Idle => {}
+            }
+        }
+        self.close()
+    }
+
+    /// Commits what is open and leaves.
+    ///
+    /// # Errors
+    /// Only `Fatal` ones; a commit that fails is left to the successor, which reads the records again.
+    pub fn close(&mut self) -> Result<(), LogError> {
+        if let Err(error) = self.commit() {
+            self.lose(error)?;
+        }
+        self.forget();
+        Ok(())
+    }
+
+    /// Does the next thing, waiting at most `timeout` for it.
+    ///
+    /// # Errors
+    /// Only `Fatal` ones: others are noticed, and the next steps join again.
+    pub fn step(&mut self, timeout: Duration) -> Result<Step, LogError> {
+        match self.advance(timeout) {
+            Ok(step) => Ok(step),
+            Err(error) => {
+                self.lose(error)?;
+                Ok(Step::Waiting)
+            }
+        }
+    }
+
+    fn advance(&mut self, timeout: Duration) -> Result<Step, LogError> {
+        let now_ms = self.clock.now_ms();
+        if self.member.is_none() {
+            if now_ms < self.retry_at_ms {
+                return Ok(Step::Waiting);
+            }
+            self.member = Some(self.log.join(&self.topology.membership)?);
+            self.committed_at_ms = now_ms;
+        }
+        if !self.restoring.is_empty() {
+            return self.restore();
+        }
+        if self.due(now_ms) {
+            self.commit()?;
+        }
+        if now_ms.saturating_sub(self.ticked_at_ms) >= self.pace.tick_interval_ms {
+            self.tick(now_ms)?;
+        }
+        let step = self.poll(timeout, now_ms)?;
+        if self.exit_at_end && step == Step::Idle && self.everything_read(now_ms) {
+            return self.settle(now_ms);
+        }
+        Ok(step)
+    }
+
+    fn due(&self, now_ms: i64) -> bool {
+        (self.uncommitted > 0 || self.open)
+            && (now_ms.saturating_sub(self.committed_at_ms) >= self.pace.commit_interval_ms
+                || self.uncommitted >= self.pace.commit_records)
+    }
+
+    fn poll(&mut self, timeout: Duration, now_ms: i64) -> Result<Step, LogError> {
+        let Some(member) = self.member.as_mut() else { return Ok(Step::Waiting) };
+        match member.poll(timeout)? {
+            Event::Idle => return Ok(Step::Idle),
+            Event::Assigned(parts) => self.take(&parts)?,
+            Event::Revoked(_) => self.give_back()?,
+            Event::End { input, partition } => {
+                if let Some(held) = self.held.get_mut(&partition) {
+                    let unbroken = held.ends[input].filter(|(_, last)| now_ms - last <= END_CONFIRMATION_MS * 3 / 2);
+                    held.ends[input] = Some((unbroken.map_or(now_ms, |(first, _)| first), now_ms));
+                }
+                return Ok(Step::Idle);
+            }
+            Event::Records(records) => {
+                if let Some(held) = self.held.get_mut(&records.partition) {
+                    held.ends[records.input] = None;
+                    held.moved[records.input] = true;
+                    held.positions[records.input] = Some(records.next_offset());
+                    self.uncommitted += records.len();
+                    self.machine.records(&records, now_ms, &mut self.outbox);
+                }
+            }
+        }
+        self.send()?;
+        Ok(Step::Worked)
+    }
+
+    /// Partitions are ours: forget what we hold, restore, then read on.
+    fn take(&mut self, parts: &[TopicPartition]) -> Result<(), LogError> {
+        let mut numbers: BTreeMap<u32, usize> = BTreeMap::new();
+        for part in parts {
+            *numbers.entry(part.partition).or_default() += 1;
+        }
+        let inputs = self.topology.membership.inputs.clone();
+        if let Some((number, _)) = numbers.iter().find(|(_, topics)| **topics != inputs.len()) {
+            return Err(LogError::Fatal(format!(
+                "partition {number} of {inputs:?} was not assigned as a whole: all members of group {} must read the same topics with a range assignor",
+                self.topology.membership.application_id
+            )));
+        }
+        self.release_all();
+        self.starts.clear();
+        for &number in numbers.keys() {
+            self.machine.assign(number, self.partitions);
+            self.restoring.push(Restore::new(number, &inputs, self.topology.changelog.as_deref()));
+        }
+        self.assigned = true;
+        if self.restoring.is_empty() { self.begin() } else { Ok(()) }
+    }
+
+    fn restore(&mut self) -> Result<Step, LogError> {
+        while let Some(next) = self.restoring.last_mut() {
+            let group = &self.topology.membership.application_id;
+            let Some(starts) = next.advance(self.log.as_ref(), group, &mut self.machine)? else {
+                // The last owner's transaction is undecided; go on answering the group meanwhile.
+                let member = self.member.as_mut().expect("restoring only as a member");
+                match member.poll(Duration::from_millis(5))? {
+                    Event::Revoked(_) => self.give_back()?,
+                    Event::Assigned(parts) => self.take(&parts)?,
+                    Event::Idle | Event::Records(_) | Event::End { .. } => {}
+                }
+                return Ok(Step::Waiting);
+            };
+            self.starts.extend(starts);
+            self.restoring.pop();
+        }
+        self.begin()?;
+        Ok(Step::Worked)
+    }
+
+    /// Everything is restored: read on from the committed offsets.
+    fn begin(&mut self) -> Result<(), LogError> {
+        let member = self.member.as_mut().expect("begins only as a member");
+        member.start(&self.starts)?;
+        let inputs = self.topology.membership.inputs.len();
+        self.held = self.starts.iter().map(|(at, _)| (at.partition, Held::new(inputs))).collect();
+        info!(partitions = ?self.held.keys().collect::<Vec<_>>(), "partitions taken over");
+        self.starts.clear();
+        self.backoff_ms = BACKOFF_FIRST_MS;
+        (self.observer)(Notice::Ready);
+        Ok(())
+    }
+
+    /// Partitions are taken from us: commit what we did, then let go.
+    fn give_back(&mut self) -> Result<(), LogError> {
+        self.commit()?;
+        self.release_all();
+        self.assigned = false;
+        match self.member.as_mut() {
+            Some(member) => member.release(),
+            None => Ok(()),
+        }
+    }
+
+    fn tick(&mut self, now_ms: i64) -> Result<(), LogError> {
+        self.ticked_at_ms = now_ms;
+        for (&partition, held) in &self.held {
+            let tick = Tick { now_ms, at_end_for_ms: held.at_end_for_ms(now_ms) };
+            self.machine.tick(partition, tick, &mut self.outbox);
+        }
+        self.send()
+    }
+
+    /// Hands the outbox to the log's open transaction.
+    fn send(&mut self) -> Result<(), LogError> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let member = self.member.as_mut().expect("a machine works only while its runner is a member");
+        for entry in self.outbox.iter() {
+            let topic = match entry.destination {
+                Destination::Output(index) => &self.topology.outputs[index],
+                Destination::Changelog => match &self.topology.changelog {
+                    Some(changelog) => changelog,
+                    None => continue,
+                },
+            };
+            if let Some(input) = self.topology.membership.inputs.iter().position(|input| input == topic) {
+                self.grown.push((input, entry.partition));
+            }
+            member.send(&Outgoing {
+                topic,
+                partition: entry.partition,
+                key: entry.key,
+                value: entry.value,
+                headers: &entry.headers,
+            })?;
+        }
+        self.outbox.clear();
+        self.open = true;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), LogError> {
+        let now_ms = self.clock.now_ms();
+        self.committed_at_ms = now_ms;
+        if self.member.is_none() {
+            return Ok(());
+        }
+        for &partition in self.held.keys() {
+            self.machine.flush(partition, now_ms, &mut self.outbox);
+        }
+        self.send()?;
+        let mut offsets = Vec::new();
+        for (&partition, held) in &self.held {
+            for (input, topic) in self.topology.membership.inputs.iter().enumerate() {
+                if let (true, Some(next)) = (held.moved[input], held.positions[input]) {
+                    offsets.push((TopicPartition::new(topic, partition), next));
+                }
+            }
+        }
+        if offsets.is_empty() && !self.open {
+            return Ok(());
+        }
+        self.member.as_mut().expect("checked above").commit(&offsets)?;
+        self.held.values_mut().for_each(|held| held.moved.fill(false));
+        // Our own inputs have grown just now: an end that was confirmed before is the end no longer.
+        for (input, to) in self.grown.drain(..) {
+            let grown = self.held.iter_mut().filter(|(number, _)| to.is_none_or(|to| to == **number));
+            grown.for_each(|(_, held)| held.ends[input] = None);
+        }
+        let records = std::mem::take(&mut self.uncommitted);
+        self.open = false;
+        (self.observer)(Notice::Committed { records, machine: &self.machine });
+        Ok(())
+    }
+
+    fn everything_read(&self, now_ms: i64) -> bool {
+        self.assigned && self.restoring.is_empty() && self.held.values().all(|h| h.at_end_for_ms(now_ms).is_some())
+    }
+
+    /// All is read: tell the machine, commit; at the end only if that wrote nothing to our own inputs.
+    fn settle(&mut self, now_ms: i64) -> Result<Step, LogError> {
+        self.tick(now_ms)?;
+        self.commit()?;
+        Ok(if self.everything_read(now_ms) { Step::AtEnd } else { Step::Worked })
+    }
+
+    fn release_all(&mut self) {
+        for &partition in self.held.keys() {
+            self.machine.release(partition);
+        }
+        for restore in self.restoring.drain(..) {
+            self.machine.release(restore.partition);
+        }
+        for (at, _) in self.starts.drain(..) {
+            self.machine.release(at.partition);
+        }
+        self.held.clear();
+        self.outbox.clear();
+        self.grown.clear();
+        self.uncommitted = 0;
+        self.open = false;
+    }
+
+    fn forget(&mut self) {
+        self.release_all();
+        self.assigned = false;
+        self.member = None;
+    }
+
+    /// The session is lost: forget everything that was not committed and come again.
+    fn lose(&mut self, error: LogError) -> Result<(), LogError> {
+        (self.observer)(Notice::Lost(&error));
+        self.forget();
+        match error {
+            LogError::Fatal(_) => return Err(error),
+            LogError::Fenced(_) => {
+                self.retry_at_ms = i64::MIN;
+                warn!(%error, "fenced; joining again");
+            }
+            LogError::Retry(_) => {
+                self.retry_at_ms = self.clock.now_ms() + self.backoff_ms;
+                warn!(%error, retry_in_ms = self.backoff_ms, "session lost; joining again after a pause");
+                self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_LAST_MS);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The number of partitions that inputs and changelog share.
+fn common_partitions(log: &dyn Log, topology: &Topology) -> Result<u32, LogError> {
+    let mut found: Option<(&String, u32)> = None;
+    for topic in topology.membership.inputs.iter().chain(&topology.changelog) {
+        let Some(partitions) = log.partitions(topic)? else {
+            return Err(LogError::Fatal(format!("topic {topic} does not exist; create it with `traffic init`")));
+        };
+        match found {
+            Some((first, expected)) if expected != partitions => {
+                return Err(LogError::Fatal(format!(
+                    "topic {topic} has {partitions} partitions, but {first} has {expected}; they are read together and must agree"
+                )));
+            }
+            _ => found = Some((topic, partitions)),
+        }
+    }
+    Ok(found.map_or(1, |(_, partitions)| partitions))
+}

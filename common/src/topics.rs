@@ -1,0 +1,47 @@
+//! The topics of the flow, by name; `config/topics.rs` says how `traffic init` makes them.
+
+/// Topic names; a prefix lets several deployments share one cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topics {
+    /// Sensor events, keyed by segment (or not): what sensors write.
+    pub events: String,
+    /// Internal: events on their way to the partition that owns their segment.
+    pub rekeyed: String,
+    /// Events that were refused, with the reason.
+    pub dead_letters: String,
+    /// 5-minute aggregates by segment.
+    pub aggregates: String,
+    /// Forecasts.
+    pub predictions: String,
+    /// Alerts and their transitions.
+    pub alerts: String,
+    prefix: String,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self::with_prefix("")
+    }
+}
+
+impl Topics {
+    #[must_use]
+    pub fn with_prefix(prefix: &str) -> Self {
+        let name = |topic: &str| format!("{prefix}{topic}");
+        Self {
+            events: name("traffic-events"),
+            rekeyed: name("traffic-events-rekeyed"),
+            dead_letters: name("traffic-events-dlq"),
+            aggregates: name("processed-traffic-aggregates"),
+            predictions: name("traffic-predictions"),
+            alerts: name("traffic-alerts"),
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// The changelog of an application.
+    #[must_use]
+    pub fn changelog(&self, application_id: &str) -> String {
+        format!("{}{application_id}-state", self.prefix)
+    }
+}

@@ -1,0 +1,216 @@
+//! What must have come out, worked out from what the senders know.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use common::stream::{Log, Machine, StoredRecord, TopicPartition};
+use serde_json::Value;
+
+use super::Summary;
+use super::input::{Reading, Truth, WINDOW_MS};
+use super::world::{AGGREGATES, DEAD_LETTERS, EVENTS, STATE, World};
+
+const OUT_OF_ORDERNESS_MS: i64 = 30_000;
+const LATENESS_MS: i64 = 900_000;
+
+type Window = (String, i64);
+
+/// Compares the committed output of a finished history with the truth.
+pub fn check<M: Machine + 'static>(world: &World<'_, M>) -> Result<Summary, String> {
+    let partitions = world.senders.habits.partitions;
+    let log = &world.log;
+    if let Some(violation) = log.violations().first() {
+        return Err(violation.clone());
+    }
+    let sent = located(world)?;
+    let dead = dead_letters(log, partitions)?;
+    check_dead_letters(&sent, &dead, partitions)?;
+
+    let mut counted: BTreeMap<Window, Vec<&Reading>> = BTreeMap::new();
+    let mut known = HashSet::new();
+    let (mut duplicates, mut markers) = (0, 0);
+    for (at, truth) in &sent {
+        match truth {
+            Truth::Marker => markers += 1,
+            Truth::Reading(reading) if !dead.contains_key(at) => {
+                if known.insert((&reading.segment, &reading.event_id)) {
+                    let window = (reading.segment.clone(), reading.timestamp_ms / WINDOW_MS * WINDOW_MS);
+                    counted.entry(window).or_default().push(reading);
+                } else {
+                    duplicates += 1;
+                }
+            }
+            Truth::Reading(_) | Truth::Malformed => {}
+        }
+    }
+    let aggregates = aggregates(log, partitions)?;
+    compare(&counted, &aggregates)?;
+    let total: usize = counted.values().map(Vec::len).sum();
+    check_totals(log, partitions, [total, duplicates, dead.len()])?;
+    check_markers(log, partitions)?;
+    let late = dead.values().filter(|reason| *reason == "late").count();
+    Ok(Summary {
+        events: sent.len() - markers,
+        aggregates: aggregates.len(),
+        crashes: world.crashes,
+        rebalances: world.rebalances,
+        late,
+    })
+}
+
+type At = (u32, i64);
+
+/// What was sent, by its place in the log.
+fn located<M: Machine + 'static>(world: &World<'_, M>) -> Result<BTreeMap<At, Truth>, String> {
+    let mut next: BTreeMap<u32, i64> = BTreeMap::new();
+    let mut located = BTreeMap::new();
+    for sent in &world.sent {
+        let offset = next.entry(sent.partition).or_default();
+        located.insert((sent.partition, *offset), sent.truth.clone());
+        *offset += 1;
+    }
+    for partition in 0..world.senders.habits.partitions {
+        let there = read(&world.log, EVENTS, partition)?.len();
+        let put = located.keys().filter(|(p, _)| *p == partition).count();
+        if there != put {
+            return Err(format!("{there} records in partition {partition}, {put} sent"));
+        }
+    }
+    Ok(located)
+}
+
+fn read(log: &dyn Log, topic: &str, partition: u32) -> Result<Vec<StoredRecord>, String> {
+    let mut records = Vec::new();
+    let mut reader = log.read(&TopicPartition::new(topic, partition), None).map_err(|e| e.to_string())?;
+    while reader.next(&mut |record| records.push(record.to_stored())).map_err(|e| e.to_string())? {}
+    Ok(records)
+}
+
+/// Reasons by the place of the original.
+fn dead_letters(log: &dyn Log, partitions: u32) -> Result<BTreeMap<At, String>, String> {
+    let mut dead = BTreeMap::new();
+    for record in (0..partitions).map(|p| read(log, DEAD_LETTERS, p)).collect::<Result<Vec<_>, _>>()?.concat() {
+        let record = record.as_record();
+        let number = |name| record.header_number(name).ok_or(format!("a dead letter without header {name}"));
+        let at = (u32::try_from(number("partition")?).map_err(|e| e.to_string())?, number("offset")?);
+        let reason = String::from_utf8_lossy(record.header("reason").unwrap_or_default()).into_owned();
+        if record.header("topic") != Some(EVENTS.as_bytes()) {
+            return Err(format!("the dead letter of {at:?} does not name {EVENTS}"));
+        }
+        if dead.insert(at, reason).is_some() {
+            return Err(format!("two dead letters for {at:?}"));
+        }
+    }
+    Ok(dead)
+}
+
+/// Malformed records are all dead; late ones exactly those that arrived behind the watermark.
+fn check_dead_letters(sent: &BTreeMap<At, Truth>, dead: &BTreeMap<At, String>, partitions: u32) -> Result<(), String> {
+    let mut watermarks: BTreeMap<u32, i64> = BTreeMap::new();
+    for (at, truth) in sent {
+        let watermark = watermarks.entry(at.0).or_insert(i64::MIN);
+        let reason = dead.get(at).map(String::as_str);
+        match truth {
+            Truth::Marker => {}
+            Truth::Malformed if reason.is_some_and(|r| r.starts_with("invalid: ")) => {}
+            Truth::Malformed => return Err(format!("malformed record at {at:?}: dead letter {reason:?}")),
+            Truth::Reading(reading) => {
+                let end_ms = (reading.timestamp_ms / WINDOW_MS + 1) * WINDOW_MS;
+                let behind = *watermark >= end_ms + LATENESS_MS;
+                let direct = common::stream::partitioner::partition_of(reading.segment.as_bytes(), partitions) == at.0;
+                let right = match reason {
+                    // A record that came by way of another partition may be given a little longer.
+                    None => !behind || !direct,
+                    Some("late") => behind || (!direct && reading.may_be_late),
+                    Some(_) => false,
+                };
+                if !right {
+                    return Err(format!("{reading:?} at {at:?}, watermark {watermark}: dead letter {reason:?}"));
+                }
+                *watermark = (*watermark).max(reading.timestamp_ms - OUT_OF_ORDERNESS_MS);
+            }
+        }
+    }
+    let strangers: BTreeSet<_> = dead.keys().filter(|at| !sent.contains_key(at)).collect();
+    if strangers.is_empty() { Ok(()) } else { Err(format!("dead letters of nothing: {strangers:?}")) }
+}
+
+/// The newest aggregate of each window; a correction must count more events than what it corrects.
+fn aggregates(log: &dyn Log, partitions: u32) -> Result<BTreeMap<Window, Value>, String> {
+    let mut newest: BTreeMap<Window, Value> = BTreeMap::new();
+    for partition in 0..partitions {
+        for record in read(log, AGGREGATES, partition)? {
+            let Some(value) = record.value else { continue };
+            let value: Value = serde_json::from_slice(&value).map_err(|e| e.to_string())?;
+            let segment = value["segment_id"].as_str().ok_or("no segment_id")?.to_owned();
+            let window = (segment, value["window_start"].as_i64().ok_or("no window_start")?);
+            if let Some(before) = newest.get(&window)
+                && before["event_count"].as_i64() >= value["event_count"].as_i64()
+            {
+                return Err(format!("{value} was written after {before}"));
+            }
+            newest.insert(window, value);
+        }
+    }
+    Ok(newest)
+}
+
+fn compare(counted: &BTreeMap<Window, Vec<&Reading>>, aggregates: &BTreeMap<Window, Value>) -> Result<(), String> {
+    for (window, readings) in counted {
+        let aggregate = aggregates.get(window).ok_or(format!("no aggregate of {window:?}: {readings:?}"))?;
+        let speeds: Vec<f64> = readings.iter().filter_map(|r| r.speed).collect();
+        #[expect(clippy::cast_precision_loss, reason = "a few events")]
+        let mean = (!speeds.is_empty()).then(|| speeds.iter().sum::<f64>() / speeds.len() as f64);
+        let vehicles: u64 = readings.iter().map(|r| u64::from(r.volume)).sum();
+        let same_mean = match (mean, aggregate["avg_speed"].as_f64()) {
+            (Some(expected), Some(found)) => (expected - found).abs() < 1e-6,
+            (None, None) => true,
+            _ => false,
+        };
+        let same = same_mean
+            && aggregate["event_count"].as_u64() == Some(readings.len() as u64)
+            && aggregate["vehicle_count"].as_u64() == Some(vehicles);
+        if !same {
+            return Err(format!("{aggregate}, but the readings were {readings:?}"));
+        }
+    }
+    match aggregates.keys().find(|window| !counted.contains_key(*window)) {
+        Some(window) => Err(format!("an aggregate of nothing: {window:?}")),
+        None => Ok(()),
+    }
+}
+
+/// Sent = counted + duplicates + dead letters, by the worker's own totals.
+fn check_totals(log: &dyn Log, partitions: u32, expected: [usize; 3]) -> Result<(), String> {
+    let mut found = [0; 3];
+    for partition in 0..partitions {
+        let mut newest = aggregator::Totals::default();
+        for record in read(log, STATE, partition)? {
+            if let Some(totals) = aggregator::decode_totals(
+                record.key.as_deref().unwrap_or_default(),
+                record.value.as_deref().unwrap_or_default(),
+            ) {
+                newest = totals;
+            }
+        }
+        found[0] += newest.counted;
+        found[1] += newest.duplicates;
+        found[2] += newest.invalid + newest.late;
+    }
+    let expected = expected.map(|n| n as u64);
+    if found == expected { Ok(()) } else { Err(format!("totals {found:?}, expected {expected:?}")) }
+}
+
+/// A partition's markers never go back, and no window's first aggregate comes behind its marker's claim.
+fn check_markers(log: &dyn Log, partitions: u32) -> Result<(), String> {
+    for partition in 0..partitions {
+        let mut last = i64::MIN;
+        for record in read(log, AGGREGATES, partition)? {
+            let Some(marker) = record.as_record().watermark_ms() else { continue };
+            if marker < last {
+                return Err(format!("the marker of partition {partition} went back from {last} to {marker}"));
+            }
+            last = marker;
+        }
+    }
+    Ok(())
+}

@@ -90,11 +90,13 @@ stop() {
     rm -f "$1/$2.pid"
 }
 
-# A process that has ended and that nobody has waited for yet is gone too.
+# A zombie that nobody has waited for yet is gone too, but only once its other threads are: while one of them
+# is still dying, the process holds its ports and files.
 gone() {
-    local state
+    local state threads
     state=$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null) || return 0
-    [ -z "$state" ] || [ "${state%% *}" = Z ]
+    threads=("/proc/$1/task/"*)
+    [ -z "$state" ] || { [ "${state%% *}" = Z ] && [ ${#threads[@]} -le 1 ]; }
 }
 
 # await HOME PROCESS WHAT CONDITION…: polls the condition for up to 60 s, as long as the process lives.

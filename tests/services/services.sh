@@ -35,9 +35,11 @@ case $command in
     start)
         mkdir -p "$dir"
         dir=$(cd "$dir" && pwd)
-        each start "$dir" >&2
         # A second broker, for tests that freeze one while the others go on.
-        "$here/kafka.sh" start "$dir/second" >&2
+        "$here/kafka.sh" start "$dir/second" >&2 &
+        second=$!
+        each start "$dir" >&2
+        wait "$second"
         for service in "${SERVICES[@]}"; do "$here/$service.sh" env "$dir"; done
         second=$("$here/kafka.sh" env "$dir/second" | sed -n 's/^export TRAFFIC_TEST_KAFKA=//p')
         echo "export TRAFFIC_TEST_KAFKA_FREEZABLE='$second $(cat "$dir/second/kafka/broker.pid")'"
@@ -48,7 +50,7 @@ case $command in
         [ ! -d "$dir/second" ] || "$here/kafka.sh" stop "$(cd "$dir/second" && pwd)"
         ;;
     logs)
-        for log in "$dir"/*/logs/*.log; do
+        for log in "$dir"/*/logs/*.log "$dir"/second/*/logs/*.log; do
             [ -f "$log" ] && printf '\n--- %s\n' "$log" && tail -n "${3:-15}" "$log"
         done
         ;;

@@ -9,8 +9,9 @@ use super::log::Records;
 pub struct Tick {
     /// Wall clock, epoch ms.
     pub now_ms: i64,
-    /// For how long, without interruption, the log has confirmed that we stand at the end of all of
-    /// this partition's inputs, ms; `None` while we do not.
+    /// For how long, without interruption, the log has confirmed that we stand at the end of this partition of
+    /// the first input, ms; `None` while we do not. The other inputs a machine feeds itself: they tell nothing
+    /// about silence.
     pub at_end_for_ms: Option<i64>,
 }
 

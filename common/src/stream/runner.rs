@@ -113,18 +113,21 @@ impl Held {
         Self { positions: vec![None; inputs], moved: vec![false; inputs], ends: vec![None; inputs] }
     }
 
-    fn at_end_for_ms(&self, now_ms: i64) -> Option<i64> {
-        let patience = END_CONFIRMATION_MS * 3 / 2;
-        let mut since = i64::MIN;
-        for end in &self.ends {
-            let (first, last) = (*end)?;
-            if now_ms - last > patience {
-                return None;
-            }
-            since = since.max(first);
-        }
-        Some(now_ms - since)
+    /// Whether we stand at the end of every input.
+    fn at_end(&self, now_ms: i64) -> bool {
+        self.ends.iter().all(|end| at_end_for_ms(*end, now_ms).is_some())
     }
+
+    fn tick(&self, now_ms: i64) -> Tick {
+        let first = self.ends.first().copied().flatten();
+        Tick { now_ms, at_end_for_ms: at_end_for_ms(first, now_ms) }
+    }
+}
+
+/// For how long, by the log's own word, we have stood at an end.
+fn at_end_for_ms(end: Option<(i64, i64)>, now_ms: i64) -> Option<i64> {
+    let (since, confirmed) = end?;
+    (now_ms - confirmed <= END_CONFIRMATION_MS * 3 / 2).then_some(now_ms - since)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a few seconds")]
@@ -343,8 +346,7 @@ impl<M: Machine> Runner<M> {
     fn tick(&mut self, now_ms: i64) -> Result<(), LogError> {
         self.ticked_at_ms = now_ms;
         for (&partition, held) in &self.held {
-            let tick = Tick { now_ms, at_end_for_ms: held.at_end_for_ms(now_ms) };
-            self.machine.tick(partition, tick, &mut self.outbox);
+            self.machine.tick(partition, held.tick(now_ms), &mut self.outbox);
         }
         self.send()
     }
@@ -414,7 +416,7 @@ impl<M: Machine> Runner<M> {
     }
 
     fn everything_read(&self, now_ms: i64) -> bool {
-        self.assigned && self.restoring.is_empty() && self.held.values().all(|h| h.at_end_for_ms(now_ms).is_some())
+        self.assigned && self.restoring.is_empty() && self.held.values().all(|held| held.at_end(now_ms))
     }
 
     /// All is read: tell the machine, commit; at the end only if that wrote nothing to our own inputs.

@@ -75,7 +75,7 @@ fn the_csv_has_99_good_rows_and_a_dead_letter() {
     let dead = flow.topic("traffic-events-dlq");
     assert_eq!(dead.len(), 1);
     let reason = dead[0]["headers"]["reason"].as_str().expect("a reason");
-    assert!(reason.starts_with("invalid: speed: -"), "{reason}");
+    assert!(reason.starts_with("invalid: speed_mph: -"), "{reason}");
     assert_eq!(dead[0]["value"]["sensor_id"], "METR_LA_005");
 }
 

@@ -67,3 +67,27 @@ pub struct Aggregate<'a> {
     /// Mean quality of the events × received / expected.
     pub quality_score: f64,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels() {
+        let cases = [
+            (200.0, "FREE_FLOW"),
+            (80.0, "FREE_FLOW"),
+            (79.999, "LIGHT"),
+            (60.0, "LIGHT"),
+            (59.999, "MODERATE"),
+            (40.0, "MODERATE"),
+            (39.999, "HEAVY"),
+            (20.0, "HEAVY"),
+            (19.999, "SEVERE"),
+            (0.0, "SEVERE"),
+        ];
+        for (speed, name) in cases {
+            assert_eq!(serde_json::to_value(CongestionLevel::of(speed)).ok(), Some(name.into()), "{speed}");
+        }
+    }
+}

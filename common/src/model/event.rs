@@ -1,15 +1,42 @@
 //! A sensor reading, from whatever dialect it came in.
 //!
-//! The canonical form is parsed borrowed, without allocating; everything else goes through `dialect.rs`.
-//! An event is accepted as normalised or refused with the field that is wrong: nothing is clamped.
+//! [`Normaliser::parse`] either accepts a payload as the [`Event`] it means or says what is wrong with
+//! it: nothing is clamped, guessed or repaired. `canonical.rs` recognises the canonical form quickly
+//! and `dialect.rs` reads everything else; both agree on every canonical event.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::ser::{CompactFormatter, Formatter as _};
+
+use super::{canonical, dialect};
+
+/// The longest segment id, characters.
+pub const SEGMENT_ID_MAX: usize = 64;
+/// The longest event id, characters.
+pub const EVENT_ID_MAX: usize = 128;
+/// How far an event's time may be ahead of its record's own timestamp, ms.
+pub const AHEAD_MS: i64 = 5 * 60 * 1000;
+/// km/h in one mph: the international mile.
+pub const KMH_PER_MPH: f64 = 1.609_344;
+
+/// Event times that are valid, epoch ms (2001-09-09 to 2286-11-20).
+pub(super) const TIMESTAMP_MS: (i64, i64) = (1_000_000_000_000, 9_999_999_999_999);
+pub(super) const SPEED_KMH: (f64, f64) = (0.0, 200.0);
+/// Of a count and of a flow per hour alike.
+pub(super) const VOLUME: (f64, f64) = (0.0, 10_000.0);
+pub(super) const OCCUPANCY_PERCENT: (f64, f64) = (0.0, 100.0);
+pub(super) const LATITUDE: (f64, f64) = (-90.0, 90.0);
+pub(super) const LONGITUDE: (f64, f64) = (-180.0, 180.0);
+pub(super) const QUALITY: (f64, f64) = (0.0, 1.0);
+pub(super) const SOURCES: [&str; 5] = ["SENSOR", "CAMERA", "PROBE", "INCIDENT_REPORT", "WEATHER_STATION"];
+/// The source of an event that names none.
+pub(super) const DEFAULT_SOURCE: &str = SOURCES[0];
+/// The quality of an event that states none.
+pub(super) const DEFAULT_QUALITY: f64 = 1.0;
 
 /// A position, WGS 84 degrees.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Coordinates {
     pub latitude: f64,
     pub longitude: f64,
@@ -18,9 +45,9 @@ pub struct Coordinates {
 /// How much traffic a reading saw.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Volume {
-    /// Vehicles counted in the reading's interval.
+    /// Vehicles counted in the reading's interval, 0-10,000.
     Count(u32),
-    /// A flow rate, vehicles per hour.
+    /// A flow rate, 0-10,000 vehicles per hour.
     PerHour(f64),
 }
 
@@ -49,6 +76,7 @@ pub struct Event<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct Invalid {
+    /// The field's path in the payload; `payload` where it is no JSON object at all.
     pub field: &'static str,
     pub problem: Cow<'static, str>,
 }
@@ -68,10 +96,8 @@ pub enum SpeedUnit {
     Mph,
 }
 
-/// km/h in one mph: the international mile.
-pub const KMH_PER_MPH: f64 = 1.609_344;
-
 impl SpeedUnit {
+    /// A speed in this unit as km/h.
     #[must_use]
     pub fn to_kmh(self, speed: f64) -> f64 {
         match self {
@@ -96,127 +122,91 @@ impl Default for Normaliser {
     }
 }
 
-/// An event this much ahead of its record's own timestamp is refused. Not of the wall clock: reading the
-/// record again must decide the same.
-pub const AHEAD_MS: i64 = 300_000;
-
-/// The canonical form; any other field, and the payload is some dialect.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Canonical<'a> {
-    #[serde(borrow)]
-    event_id: Cow<'a, str>,
-    #[serde(borrow)]
-    segment_id: Cow<'a, str>,
-    timestamp: i64,
-    #[serde(default)]
-    speed: Option<f64>,
-    #[serde(default)]
-    volume: Option<u32>,
-    #[serde(default)]
-    occupancy: Option<f64>,
-    #[serde(default)]
-    coordinates: Option<Coordinates>,
-    #[serde(borrow)]
-    source: Cow<'a, str>,
-    quality_score: f64,
-    #[serde(default, rename = "metadata")]
-    _metadata: Option<IgnoredAny>,
-}
-
 impl Normaliser {
-    /// Parses one payload.
+    /// Reads one event, borrowing from `value`.
     ///
     /// # Errors
-    /// [`Invalid`] names the field, its value and what is allowed.
+    /// [`Invalid`] where `value` is no JSON object, a field has the wrong type or leaves its range, or
+    /// segment or time are missing.
     pub fn parse<'a>(&self, value: &'a [u8]) -> Result<Event<'a>, Invalid> {
-        let Ok(found) = serde_json::from_slice::<Canonical<'a>>(value) else {
-            return self.parse_dialect(value);
-        };
-        Event {
-            event_id: id("event_id", found.event_id, 128)?,
-            segment_id: id("segment_id", found.segment_id, 64)?,
-            timestamp_ms: found.timestamp,
-            speed_kmh: found.speed.map(|speed| self.speed_unit.to_kmh(speed)),
-            volume: found.volume.map(Volume::Count),
-            occupancy_percent: found.occupancy,
-            coordinates: found.coordinates,
-            source: source(&found.source)?,
-            quality_score: found.quality_score,
+        let text = std::str::from_utf8(value)
+            .map_err(|e| Invalid::new("payload", format!("no UTF-8 after byte {}", e.valid_up_to())))?;
+        match canonical::scan(text, self.speed_unit) {
+            Some(event) => Ok(event),
+            None => dialect::parse(text, self),
         }
-        .checked()
     }
 }
 
 impl Event<'_> {
-    /// The schema's ranges, after normalisation.
-    pub(super) fn checked(self) -> Result<Self, Invalid> {
-        if !(1_000_000_000_000..=9_999_999_999_999).contains(&self.timestamp_ms) {
-            return Err(Invalid::new(
-                "timestamp",
-                format!("{} is outside 1000000000000-9999999999999 epoch ms", self.timestamp_ms),
-            ));
-        }
-        range("speed", self.speed_kmh, 0.0, 200.0, "km/h")?;
-        range("occupancy", self.occupancy_percent, 0.0, 100.0, "%")?;
-        range("quality_score", Some(self.quality_score), 0.0, 1.0, "")?;
-        range("coordinates.latitude", self.coordinates.map(|c| c.latitude), -90.0, 90.0, "degrees")?;
-        range("coordinates.longitude", self.coordinates.map(|c| c.longitude), -180.0, 180.0, "degrees")?;
-        match self.volume {
-            Some(Volume::Count(count)) => range("volume", Some(f64::from(count)), 0.0, 10_000.0, "vehicles")?,
-            Some(Volume::PerHour(flow)) => range("volume", Some(flow), 0.0, 100_000.0, "vehicles/h")?,
-            None => {}
-        }
-        Ok(self)
-    }
-
-    /// Refuses an event that is ahead of the time at which its record was produced.
+    /// Rejects an event from the future, judged by its record's own timestamp and not by the clock, so
+    /// that reading the log again decides the same.
     ///
     /// # Errors
-    /// If it is ahead by more than [`AHEAD_MS`].
+    /// [`Invalid`] where the event's time is more than [`AHEAD_MS`] ahead of the record's.
     pub fn check_not_ahead(&self, record_timestamp_ms: i64) -> Result<(), Invalid> {
-        let ahead_ms = self.timestamp_ms - record_timestamp_ms;
+        let ahead_ms = self.timestamp_ms.saturating_sub(record_timestamp_ms);
         if ahead_ms <= AHEAD_MS {
             return Ok(());
         }
         Err(Invalid::new(
             "timestamp",
-            format!("{} is {ahead_ms} ms ahead of its record, at most {AHEAD_MS} are allowed", self.timestamp_ms),
+            format!(
+                "{} is {ahead_ms} ms ahead of its record's timestamp {record_timestamp_ms}, at most {AHEAD_MS} ms allowed",
+                self.timestamp_ms
+            ),
         ))
     }
-}
 
-fn range(field: &'static str, value: Option<f64>, low: f64, high: f64, unit: &str) -> Result<(), Invalid> {
-    match value {
-        Some(value) if !(low..=high).contains(&value) => {
-            Err(Invalid::new(field, format!("{value} is outside {low}-{high} {unit}").trim_end().to_owned()))
+    /// Appends the event in its canonical form; a flow rate goes to the optional field `volume_vph`.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        debug_assert!(is_id(&self.event_id) && is_id(&self.segment_id), "ids need no escaping");
+        out.extend_from_slice(b"{\"event_id\":\"");
+        out.extend_from_slice(self.event_id.as_bytes());
+        out.extend_from_slice(b"\",\"segment_id\":\"");
+        out.extend_from_slice(self.segment_id.as_bytes());
+        out.extend_from_slice(b"\",\"timestamp\":");
+        out.extend_from_slice(itoa::Buffer::new().format(self.timestamp_ms).as_bytes());
+        write_optional(out, b",\"speed\":", self.speed_kmh);
+        match self.volume {
+            Some(Volume::Count(count)) => {
+                out.extend_from_slice(b",\"volume\":");
+                out.extend_from_slice(itoa::Buffer::new().format(count).as_bytes());
+            }
+            Some(Volume::PerHour(flow)) => write_optional(out, b",\"volume_vph\":", Some(flow)),
+            None => {}
         }
-        _ => Ok(()),
+        write_optional(out, b",\"occupancy\":", self.occupancy_percent);
+        if let Some(at) = self.coordinates {
+            write_optional(out, b",\"coordinates\":{\"latitude\":", Some(at.latitude));
+            write_optional(out, b",\"longitude\":", Some(at.longitude));
+            out.push(b'}');
+        }
+        out.extend_from_slice(b",\"source\":\"");
+        out.extend_from_slice(self.source.as_bytes());
+        out.push(b'"');
+        write_optional(out, b",\"quality_score\":", Some(self.quality_score));
+        out.push(b'}');
     }
 }
 
-/// An id of at most `longest` characters; characters outside `A-Za-z0-9_-` become `_`.
-pub(super) fn id<'a>(field: &'static str, text: Cow<'a, str>, longest: usize) -> Result<Cow<'a, str>, Invalid> {
-    let fits = |c: u8| c.is_ascii_alphanumeric() || c == b'_' || c == b'-';
-    if text.is_empty() {
-        return Err(Invalid::new(field, "is empty"));
+fn write_optional(out: &mut Vec<u8>, name: &[u8], value: Option<f64>) {
+    if let Some(value) = value {
+        out.extend_from_slice(name);
+        CompactFormatter.write_f64(out, value).expect("a Vec takes every write");
     }
-    let text = if text.bytes().all(fits) {
-        text
-    } else {
-        let keep = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
-        Cow::Owned(text.chars().map(keep).collect())
-    };
-    if text.len() > longest {
-        return Err(Invalid::new(field, format!("has {} characters, at most {longest} are allowed", text.len())));
-    }
-    Ok(text)
 }
 
-pub(super) fn source(text: &str) -> Result<&'static str, Invalid> {
-    const SOURCES: [&str; 5] = ["SENSOR", "CAMERA", "PROBE", "INCIDENT_REPORT", "WEATHER_STATION"];
-    SOURCES
-        .into_iter()
-        .find(|known| *known == text)
-        .ok_or_else(|| Invalid::new("source", format!("{text:?} is none of {}", SOURCES.join(", "))))
+/// Whether a string is an id as the schemas have them: one or more of `A-Za-z0-9_-`.
+pub(super) fn is_id(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_id_byte)
+}
+
+pub(super) const fn is_id_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+}
+
+/// Whether `value` lies in a closed range; false for NaN.
+pub(super) fn within(value: f64, (low, high): (f64, f64)) -> bool {
+    value >= low && value <= high
 }

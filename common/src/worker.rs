@@ -157,10 +157,8 @@ impl Process {
                     component.not_ready(why);
                 }
             }
-            let waited = tokio::time::timeout(pause, self.shutdown.wait());
-            if self.runtime.block_on(async { waited.await.is_ok() }) {
-                break;
-            }
+            // Made within the runtime, whose timer it needs; ends early when told to stop.
+            let _ = self.runtime.block_on(async { tokio::time::timeout(pause, self.shutdown.wait()).await });
             pause = (pause * 2).min(Duration::from_secs(15));
         }
         Ok(None)

@@ -307,9 +307,7 @@ impl Partition {
         }
         self.swept_ms = watermark_ms;
         let stale = |s: &Segment| s.heard_ms < watermark_ms.saturating_sub(settings.expiry_ms);
-        if !self.segments.iter().any(stale)
-            || !self.windows.is_empty() && self.segments.iter().filter(|s| stale(s)).count() * 2 < self.segments.len()
-        {
+        if !self.segments.iter().any(stale) {
             return;
         }
         // Numbers change, so windows in which they stand are numbered anew.
@@ -441,4 +439,41 @@ fn emit(
     serde_json::to_writer(&mut *value, &accumulator.aggregate(segment, start_ms, settings))
         .expect("an aggregate is numbers and plain text");
     out.emit(AGGREGATES, Some(partition), Some(segment.as_bytes()), Some(value), &[]);
+}
+
+#[cfg(test)]
+mod tests {
+    use common::stream::StoredRecord;
+
+    use super::*;
+
+    const START_MS: i64 = 1_750_000_200_000;
+    const DAY_MS: i64 = 86_400_000;
+
+    fn reading(segment: &str, at_ms: i64) -> StoredRecord {
+        let value = format!(
+            r#"{{"event_id":"E{at_ms}","segment_id":"{segment}","timestamp":{at_ms},"speed":50,"source":"SENSOR","quality_score":1}}"#
+        );
+        StoredRecord { timestamp_ms: at_ms, value: Some(value.into_bytes()), ..StoredRecord::default() }
+    }
+
+    #[test]
+    fn a_segment_not_heard_of_for_thirty_days_is_forgotten_and_may_come_back() {
+        let (settings, mut out) = (Settings::default(), Outbox::default());
+        let mut partition = Partition::new(0, 1);
+        let mut feed = |partition: &mut Partition, segment: &str, at_ms: i64| {
+            partition.event(&reading(segment, at_ms).as_record(), at_ms, &settings, &mut out);
+        };
+        feed(&mut partition, "OLD", START_MS);
+        for day in 0..32 {
+            feed(&mut partition, "LIVELY", START_MS + day * DAY_MS);
+        }
+        let known: Vec<&str> = partition.segments.iter().map(|s| &*s.id).collect();
+        assert_eq!(known, ["LIVELY"]);
+        assert_eq!(partition.windows.len(), 1, "older windows are gone too");
+        feed(&mut partition, "OLD", START_MS + 32 * DAY_MS);
+        feed(&mut partition, "LIVELY", START_MS + 32 * DAY_MS);
+        assert_eq!(partition.totals().counted, 35);
+        assert_eq!(partition.segments.len(), 2);
+    }
 }

@@ -209,14 +209,15 @@ impl<'a> Scanner<'a> {
         let mut decimals = 0;
         if self.eat(b'.').is_some() {
             decimals = self.digits(&mut number);
-            if decimals == 0 || integer_digits + decimals > DIGITS_MAX {
+            // Exact in a float, and so is a power of ten up to 22: the one division rounds right. Longer ones are rare.
+            if decimals == 0 || integer_digits + decimals > DIGITS_MAX || number > 1 << 53 {
                 return None;
             }
         }
         if matches!(self.peek(), b'e' | b'E') {
             return None;
         }
-        #[expect(clippy::cast_precision_loss, reason = "rounded as serde_json rounds it")]
+        #[expect(clippy::cast_precision_loss, reason = "exact, or rounded once as an integer")]
         let magnitude = number as f64;
         let value = if decimals == 0 { magnitude } else { magnitude / POWERS[decimals] };
         Some(if negative { -value } else { value })

@@ -65,8 +65,8 @@ pub struct Target<'a> {
 const MARKER_EVERY_MS: i64 = 60_000;
 const WINDOW_MS: i64 = 300_000;
 
-/// Sends everything, a marker to each partition every minute of event time, and a last one that closes the
-/// window of the newest event. Returns the number of events.
+/// Sends everything, a marker to each partition every minute of event time, and at the end a last one that closes
+/// the window of the newest event. Returns the number of events.
 ///
 /// # Errors
 /// If the source can not be read or the log refuses.
@@ -99,7 +99,8 @@ pub fn feed(source: &mut dyn Source, target: &mut Target<'_>) -> Result<u64> {
             bar.set_position(source.done().0);
         }
     }
-    if newest_ms > i64::MIN {
+    // Who was interrupted has more to send and must not say that this was all.
+    if newest_ms > i64::MIN && !(target.stop)() {
         mark(target, (newest_ms.div_euclid(WINDOW_MS) + 1) * WINDOW_MS)?;
     }
     target.producer.flush()?;

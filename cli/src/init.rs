@@ -1,18 +1,19 @@
-//! `traffic init`: makes the topics and the store's directories, and verifies what is there.
+//! `traffic init`: makes the topics, and verifies what is there.
 
 use anyhow::Result;
 use clap::Args;
 use common::worker::Process;
 
-/// Create what is missing (topics, directories) and verify the rest
+/// Create the topics that are missing and verify the others
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  traffic init                                     the embedded log and a local directory
+  traffic init                                     topics in the embedded log
   TRAFFIC_LOG=kafka://kafka:9092 traffic init      topics on Kafka
   traffic init --json
 
-Safe to run again. A topic that exists with other partitions or another cleanup policy is refused,
-with both named: Kafka can not shrink a topic, and growing one would move segments between partitions.")]
+Safe to run again. Directories of the store appear with their first file. A topic that exists with other
+partitions or another cleanup policy is refused, with both named: Kafka can not shrink a topic, and growing one
+would move segments between partitions.")]
 pub struct InitArgs {
     /// One JSON object
     #[arg(long)]

@@ -51,6 +51,18 @@ fn killed_at_any_moment_it_goes_on_without_loss_or_doubling() {
 }
 
 #[test]
+fn hours_that_end_within_a_window_add_up_too() {
+    for hours in ["0.01", "0.1", "1.77"] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().to_str().expect("UTF-8");
+        let arguments = ["demo", "--dir", path, "--hours", hours, "--speed", "max", "--segments", "7", "--json"];
+        let sums = sums(&summary(&mut Worker::start("traffic", &arguments, &[])));
+        assert_eq!(sums[0], sums[1] + sums[2] + sums[3] + sums[4], "--hours {hours}");
+        assert!(sums[0] > 0 && sums[0] == sums[6], "--hours {hours}");
+    }
+}
+
+#[test]
 fn another_demo_in_the_same_directory_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().to_str().expect("UTF-8");

@@ -134,7 +134,8 @@ fn config(args: &DemoArgs, log: &dyn Log, now_ms: i64) -> Result<GeneratorConfig
     }
     #[expect(clippy::cast_possible_truncation, reason = "hours of a demo in milliseconds")]
     let length_ms = (args.hours.unwrap_or(BEGIN_HOURS) * HOUR_MS) as i64;
-    let start_ms = (now_ms - length_ms).div_euclid(WINDOW_MS) * WINDOW_MS;
+    // A window earlier, so that the last one is over by the clock whatever the length.
+    let start_ms = ((now_ms - length_ms).div_euclid(WINDOW_MS) - 1) * WINDOW_MS;
     Ok(GeneratorConfig { seed: args.seed, segments: args.segments, start_ms, ..GeneratorConfig::default() })
 }
 

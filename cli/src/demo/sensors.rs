@@ -108,18 +108,15 @@ impl Sensors {
                     send_markers(member.as_mut(), &self.topic, partitions, up_to_ms)?;
                 }
             }
-            let done = self.until_ms.is_some_and(|end_ms| generator.now_ms() >= end_ms);
-            if done && sent > 0 {
-                send_markers(member.as_mut(), &self.topic, partitions, generator.now_ms())?;
-            }
             if sent > 0 {
                 progress.events += sent as u64;
                 progress.position = generator.position();
                 save(member.as_mut(), &progress)?;
                 member.commit(&[])?;
                 self.sent.store(progress.events, Ordering::Relaxed);
-            }
-            if done {
+            } else if self.may_close(generator.now_ms()) {
+                send_markers(member.as_mut(), &self.topic, partitions, window_end(generator.now_ms()))?;
+                member.commit(&[])?;
                 return Ok(());
             }
             if sent < BATCH {
@@ -127,6 +124,11 @@ impl Sensors {
             }
         }
         Ok(())
+    }
+
+    /// Whether all was sent, and the window of the last event is over by the clock: a marker ahead of it closes nothing.
+    fn may_close(&self, reached_ms: i64) -> bool {
+        self.until_ms.is_some_and(|end_ms| reached_ms >= end_ms) && self.clock.now_ms() >= window_end(reached_ms)
     }
 
     /// The event time that may be sent by now: never ahead of the clock.
@@ -139,6 +141,11 @@ impl Sensors {
         };
         reached_ms.min(now_ms).min(self.until_ms.unwrap_or(i64::MAX))
     }
+}
+
+/// The end of the window that this event time falls into, or the time itself where a window ends.
+fn window_end(at_ms: i64) -> i64 {
+    -(-at_ms).div_euclid(super::WINDOW_MS) * super::WINDOW_MS
 }
 
 fn send_event(member: &mut dyn Member, topic: &str, partitions: u32, emission: &Emission) -> Result<(), LogError> {

@@ -1,12 +1,13 @@
 //! The process around the machine: its place in the flow, its settings and its metrics.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::config::Config;
 use common::health::Component;
-use common::stream::{Membership, Notice, Observer, Pace, Runner, Topology};
+use common::stream::{Log, Membership, Notice, Observer, Pace, Runner, Topology};
 use common::topics::Topics;
-use common::worker::{Failure, Process};
+use common::worker::{Crew, Ended, Failure, Process};
 
 use crate::{Aggregator, Settings};
 
@@ -27,6 +28,7 @@ pub fn topology(topics: &Topics, application_id: &str, instance: &str) -> Topolo
         },
         outputs: vec![topics.aggregates.clone(), topics.rekeyed.clone(), topics.dead_letters.clone()],
         changelog: Some(topics.changelog(application_id)),
+        tail: None,
     }
 }
 
@@ -56,23 +58,42 @@ impl From<&Config> for Settings {
 /// What trying again can not mend.
 pub fn run(config: Config, exit_at_end: bool) -> Result<(), Failure> {
     let process = Process::start(APPLICATION, config, Some(PORT))?;
-    let ready = process.health.component("log");
-    let Some(log) = process.wait_for_log(&ready)? else { return Ok(()) };
+    let Some(log) = process.wait_for_log()? else { return Ok(()) };
+    let mut crew = Crew::new(&process);
+    enlist(&mut crew, &log, &Ended::when(exit_at_end))?;
+    crew.run()
+}
+
+/// Adds the worker's parts to a process; returns what tells that the aggregates have ended.
+///
+/// # Errors
+/// If the store's location can not be one.
+pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, events_ended: &Ended) -> Result<Ended, Failure> {
+    let process = crew.process();
+    let (events_ended, ended) = (events_ended.clone(), Ended::default());
+    let (own_log, own_end) = (log.clone(), ended.clone());
+    crew.add(APPLICATION, move || aggregate(process, &own_log, &events_ended, &own_end));
+    Ok(ended)
+}
+
+fn aggregate(process: &Process, log: &Arc<dyn Log>, events_ended: &Ended, ended: &Ended) -> Result<(), Failure> {
     let config = &process.config;
-    let topology = topology(&config.topics.names(), config.application_id(APPLICATION), &config.instance);
+    let ready = process.health.component(APPLICATION);
+    let id = config.application_id(APPLICATION);
+    let topology = topology(&config.topics.names(), id, &config.instance);
     let pace = Pace { commit_interval_ms: ms(config.aggregator.commit_interval), ..Pace::default() };
     let runner = process.until_it_works(&ready, || {
-        // So that a second, independent run is one flag away.
-        if let Some(partitions) = log.partitions(&config.topics.names().events)? {
-            log.ensure_topics(&[config.topics.changelog(config.application_id(APPLICATION), partitions)])?;
-        }
+        process.ensure_changelog(log.as_ref(), id, &topology.membership.inputs[0])?;
         let machine = Aggregator::new(Settings::from(config));
         Runner::new(machine, log.clone(), topology.clone(), pace, process.clock.clone(), observer(ready.clone()))
     })?;
     if let Some(mut runner) = runner {
-        runner.run(&|| process.shutdown.requested(), exit_at_end)?;
+        runner.run(&|| process.shutdown.requested(), &|| events_ended.get())?;
         let totals = runner.machine().totals();
-        tracing::info!(?totals, "stopped");
+        tracing::info!(?totals, "the aggregator has stopped");
+    }
+    if !process.shutdown.requested() {
+        ended.set();
     }
     Ok(())
 }

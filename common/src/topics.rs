@@ -13,8 +13,14 @@ pub struct Topics {
     pub aggregates: String,
     /// Forecasts.
     pub predictions: String,
+    /// Internal: what each partition's predictor knows of its segments, window by window; one partition.
+    pub digest: String,
     /// Alerts and their transitions.
     pub alerts: String,
+    /// What operators tell the alerter: acknowledgements, silences.
+    pub alerter_commands: String,
+    /// Internal: transitions on their way to `traffic-alerts`; one partition.
+    pub alert_transitions: String,
     prefix: String,
 }
 
@@ -34,7 +40,10 @@ impl Topics {
             dead_letters: name("traffic-events-dlq"),
             aggregates: name("processed-traffic-aggregates"),
             predictions: name("traffic-predictions"),
+            digest: name("predictor-digest"),
             alerts: name("traffic-alerts"),
+            alerter_commands: name("alerter-commands"),
+            alert_transitions: name("alert-transitions"),
             prefix: prefix.to_owned(),
         }
     }

@@ -2,9 +2,11 @@
 //!
 //! The work is `common::archive`'s; this crate is the process around it.
 
-use common::archive::{ArchiveConfig, Control, Sink};
+use std::sync::Arc;
+
 use common::config::Config;
-use common::worker::{Failure, Process};
+use common::stream::Log;
+use common::worker::{Crew, Ended, Failure, Process};
 
 /// The worker's name, and the application id unless another is set.
 pub const APPLICATION: &str = "ingest";
@@ -17,42 +19,18 @@ const PORT: u16 = 9101;
 /// What trying again can not mend.
 pub fn run(config: Config, exit_at_end: bool) -> Result<(), Failure> {
     let process = Process::start(APPLICATION, config, Some(PORT))?;
-    let (reachable, archiving) = (process.health.component("log"), process.health.component("archive"));
-    let Some(log) = process.wait_for_log(&reachable)? else { return Ok(()) };
-    reachable.ready();
-    let config = &process.config;
-    let sink = Sink {
-        log,
-        store: process.store().map_err(|e| Failure(e.to_string()))?,
-        config: archive(config),
-        normaliser: config.normaliser(),
-        clock: process.clock.clone(),
-        runtime: process.runtime().clone(),
-        batch_id: Box::new(|| uuid::Uuid::new_v4().simple().to_string()),
-        topic: config.topics.names().events,
-        application_id: config.application_id(APPLICATION).to_owned(),
-        instance: config.instance.clone(),
-    };
-    let readiness = |ready: bool| {
-        if ready {
-            archiving.ready();
-        } else {
-            archiving.not_ready("the log or the store does not answer, or partitions are being taken over");
-        }
-    };
-    let control = Control { shutdown: &|| process.shutdown.requested(), ready: &readiness, exit_at_end };
-    let summary = sink.run(&control).map_err(|e| Failure(e.to_string()))?;
-    tracing::info!(?summary, "stopped");
-    Ok(())
+    let Some(log) = process.wait_for_log()? else { return Ok(()) };
+    let mut crew = Crew::new(&process);
+    enlist(&mut crew, &log, &Ended::when(exit_at_end))?;
+    crew.run()
 }
 
-/// The archive's settings, as configured.
-#[must_use]
-pub fn archive(config: &Config) -> ArchiveConfig {
-    ArchiveConfig {
-        flush_interval_s: config.archive.flush_age.as_secs(),
-        file_bytes: config.archive.flush_bytes,
-        memory_bytes: config.archive.memory_bytes,
-        ..ArchiveConfig::default()
-    }
+/// Adds the worker's parts to a process.
+///
+/// # Errors
+/// If the store's location can not be one.
+pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, events_ended: &Ended) -> Result<(), Failure> {
+    let config = &crew.process().config;
+    let group = config.application_id(APPLICATION);
+    crew.archive(log, &config.topics.names().events, group, events_ended)
 }

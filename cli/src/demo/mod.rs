@@ -11,7 +11,7 @@ use std::time::Duration;
 use aggregator::{Aggregator, Settings};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use common::archive::{ArchiveConfig, Control, Sink, verify};
+use common::archive::{ArchiveConfig, Sink, verify};
 use common::clock::{Clock, SystemClock};
 use common::config::TopicSettings;
 use common::shutdown::Shutdown;
@@ -111,7 +111,8 @@ pub fn run(args: &DemoArgs, runtime: &Handle, stop: &Shutdown) -> Result<()> {
 /// The demo's topics keep everything.
 fn specs() -> Vec<TopicSpec> {
     let settings = TopicSettings { partitions: PARTITIONS, ..TopicSettings::default() };
-    let mut specs = settings.specs(aggregator::APPLICATION);
+    let mut specs = settings.specs();
+    specs.push(settings.changelog(aggregator::APPLICATION, PARTITIONS));
     specs
         .iter_mut()
         .filter(|s| s.cleanup != Cleanup::Compact)
@@ -195,8 +196,7 @@ impl Demo {
             self.clock.clone(),
             self.reporter(),
         )?;
-        runner.run(&|| self.stopped() || self.sent_all.load(Ordering::SeqCst), false)?;
-        runner.run(&|| self.stopped(), true)?;
+        runner.run(&|| self.stopped(), &|| self.sent_all.load(Ordering::SeqCst))?;
         Ok(())
     }
 
@@ -238,9 +238,7 @@ impl Demo {
             application_id: ingest::APPLICATION.into(),
             instance: "demo".into(),
         };
-        let sending = || self.stopped() || self.sent_all.load(Ordering::SeqCst);
-        sink.run(&Control { shutdown: &sending, ready: &|_| {}, exit_at_end: false })?;
-        sink.run(&Control { shutdown: &|| self.stopped(), ready: &|_| {}, exit_at_end: true })?;
+        sink.run_to_end(&|| self.stopped(), &|_| {}, &|| self.sent_all.load(Ordering::SeqCst))?;
         Ok(())
     }
 

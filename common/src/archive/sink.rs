@@ -122,6 +122,26 @@ impl Sink {
         }
     }
 
+    /// Archives until `shutdown`, or to the end of the topic once it grows no more because what writes it has `ended`.
+    ///
+    /// # Errors
+    /// As [`Sink::run`].
+    pub fn run_to_end(
+        &self,
+        shutdown: &dyn Fn() -> bool,
+        ready: &dyn Fn(bool),
+        ended: &dyn Fn() -> bool,
+    ) -> Result<(), ArchiveError> {
+        if !ended() {
+            self.run(&Control { shutdown: &|| shutdown() || ended(), ready, exit_at_end: false })?;
+        }
+        if !shutdown() {
+            // A session of its own: ends that were met before may be the ends no more.
+            self.run(&Control { shutdown, ready, exit_at_end: true })?;
+        }
+        Ok(())
+    }
+
     pub(super) fn membership(&self) -> Membership {
         Membership {
             application_id: self.application_id.clone(),

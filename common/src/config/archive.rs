@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::problems::Problems;
 use super::units;
+use crate::archive::ArchiveConfig;
 
 /// `[archive]`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -36,5 +37,16 @@ impl ArchiveSettings {
         problems.require(memory_fits, "archive.memory_bytes", memory, "1 MB to 16 GB");
         let age_fits = self.flush_age >= Duration::from_secs(1) && self.flush_age <= Duration::from_secs(3600);
         problems.require(age_fits, "archive.flush_age", units::shown(self.flush_age), "1s to 1h");
+    }
+}
+
+impl From<&ArchiveSettings> for ArchiveConfig {
+    fn from(set: &ArchiveSettings) -> Self {
+        Self {
+            flush_interval_s: set.flush_age.as_secs(),
+            file_bytes: set.flush_bytes,
+            memory_bytes: set.memory_bytes,
+            ..Self::default()
+        }
     }
 }

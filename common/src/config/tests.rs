@@ -84,15 +84,16 @@ fn a_full_file() {
     assert_eq!(config.http.address(9101), None);
     assert_eq!(config.aggregator.reading_interval.map(|i| i.as_secs()), Some(20));
     assert_eq!((config.archive.flush_bytes, config.archive.memory_bytes), (1_000_000, 2_000_000));
-    let all = config.topics.specs(config.application_id("aggregator"));
+    let all = config.topics.specs();
     let spec = |name: &str| all.iter().find(|spec| spec.name == name).expect("a topic of the flow");
     let events = spec("traffic-events");
     assert_eq!((events.partitions, events.replication), (3, 3));
     assert_eq!(events.cleanup, Cleanup::Delete { retention_ms: Some(2 * 86_400_000) });
     let alerts = spec("traffic-alerts");
     assert_eq!(alerts.cleanup, Cleanup::Delete { retention_ms: None });
-    assert_eq!(all.len(), 7);
-    assert_eq!(all[6].name, "aggregator-b-state");
+    assert_eq!(all.len(), 9);
+    assert_eq!((spec("alert-transitions").partitions, spec("predictor-digest").partitions), (1, 1));
+    assert_eq!(config.topics.changelog("aggregator-b", 3).name, "aggregator-b-state");
     let properties = config.kafka.client_properties();
     assert!(properties.contains(&("sasl.password", "app-secret".to_owned())));
 }

@@ -38,6 +38,10 @@ pub struct Retention {
     pub traffic_events_dlq: Option<Duration>,
     #[serde(deserialize_with = "units::duration_or_forever")]
     pub traffic_events_rekeyed: Option<Duration>,
+    #[serde(deserialize_with = "units::duration_or_forever")]
+    pub alerter_commands: Option<Duration>,
+    #[serde(deserialize_with = "units::duration_or_forever")]
+    pub alert_transitions: Option<Duration>,
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -57,12 +61,14 @@ impl Default for Retention {
             traffic_alerts: Some(30 * DAY),
             traffic_events_dlq: Some(30 * DAY),
             traffic_events_rekeyed: Some(DAY),
+            alerter_commands: Some(7 * DAY),
+            alert_transitions: Some(7 * DAY),
         }
     }
 }
 
 impl Retention {
-    fn of_each(&self) -> [(&'static str, Option<Duration>); 6] {
+    fn of_each(&self) -> [(&'static str, Option<Duration>); 8] {
         [
             ("traffic-events", self.traffic_events),
             ("processed-traffic-aggregates", self.processed_traffic_aggregates),
@@ -70,6 +76,8 @@ impl Retention {
             ("traffic-alerts", self.traffic_alerts),
             ("traffic-events-dlq", self.traffic_events_dlq),
             ("traffic-events-rekeyed", self.traffic_events_rekeyed),
+            ("alerter-commands", self.alerter_commands),
+            ("alert-transitions", self.alert_transitions),
         ]
     }
 }
@@ -94,20 +102,25 @@ impl TopicSettings {
         Topics::with_prefix(&self.prefix)
     }
 
-    /// All fixed topics as they should be, and the changelog of the aggregator with that application id.
+    /// All topics as they should be but for the changelogs.
     #[must_use]
-    pub fn specs(&self, aggregator_id: &str) -> Vec<TopicSpec> {
-        let topic = |name: String, cleanup| TopicSpec {
-            name,
-            partitions: self.partitions,
-            replication: self.replication,
-            cleanup,
-        };
+    pub fn specs(&self) -> Vec<TopicSpec> {
+        let names = self.names();
         let fixed = self.retention.of_each().into_iter().map(|(name, retention)| {
             let retention_ms = retention.map(|r| i64::try_from(r.as_millis()).unwrap_or(i64::MAX));
-            topic(format!("{}{name}", self.prefix), Cleanup::Delete { retention_ms })
+            let name = format!("{}{name}", self.prefix);
+            // One order for all of them.
+            let partitions = if name == names.alert_transitions { 1 } else { self.partitions };
+            TopicSpec { name, partitions, replication: self.replication, cleanup: Cleanup::Delete { retention_ms } }
         });
-        fixed.chain([self.changelog(aggregator_id, self.partitions)]).collect()
+        // Read as a whole by every instance.
+        let digest = TopicSpec {
+            name: names.digest.clone(),
+            partitions: 1,
+            replication: self.replication,
+            cleanup: Cleanup::Compact,
+        };
+        fixed.chain([digest]).collect()
     }
 
     /// An application's changelog as it should be, with as many partitions as its inputs.

@@ -6,13 +6,19 @@
 //! | `canonical.rs` | the fast path for the canonical form |
 //! | `dialect.rs`, `fields.rs`, `time.rs` | the general path: every dialect, and every rejection |
 //! | `aggregate.rs` | [`Aggregate`] and [`CongestionLevel`] |
+//! | `prediction.rs` | [`Prediction`] |
+//! | `alert.rs` | [`Alert`] |
 
 pub mod aggregate;
+pub mod alert;
 mod canonical;
 mod dialect;
 pub mod event;
 mod fields;
+pub mod prediction;
 mod time;
 
 pub use aggregate::{Aggregate, CongestionLevel, Position};
+pub use alert::{Alert, AlertStatus, AlertType, DetectionSource, Severity};
 pub use event::{Coordinates, Event, Invalid, Normaliser, SpeedUnit, Volume};
+pub use prediction::{Feature, HistoricalContext, ModelType, Prediction, QUANTILES, UncertaintyBounds};

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::log::Records;
+use super::log::{Record, Records};
 
 /// What the runner tells a machine about a partition's time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +38,20 @@ pub trait Machine: Send {
 
     /// Forget the partition's state.
     fn release(&mut self, partition: u32);
+
+    /// A record of the topic that every instance reads as a whole ([`Topology::tail`](super::Topology::tail)),
+    /// oldest first; after a lost session all of them come again.
+    fn tailed(&mut self, _record: &Record<'_>, _now_ms: i64, _out: &mut Outbox) {}
+
+    /// Whether the partition takes more records just now; its inputs are paused while it does not.
+    fn takes_more(&self, _partition: u32) -> bool {
+        true
+    }
+
+    /// Whether nothing more is to be expected once everything was read: nothing waits for the tail.
+    fn is_settled(&self) -> bool {
+        true
+    }
 }
 
 /// What a machine wants written, in order. Reused: it allocates only while it grows.
@@ -46,6 +60,7 @@ pub struct Outbox {
     bytes: Vec<u8>,
     headers: Vec<(&'static str, Range<usize>)>,
     items: Vec<Item>,
+    urgent: bool,
 }
 
 #[derive(Debug)]
@@ -87,6 +102,16 @@ impl Outbox {
     /// A state entry for the changelog.
     pub fn put(&mut self, partition: u32, key: &[u8], value: &[u8]) {
         self.state(partition, key, Some(value));
+    }
+
+    /// Asks for a commit as soon as possible: somebody waits for what was emitted.
+    pub fn hurry(&mut self) {
+        self.urgent = true;
+    }
+
+    /// Whether a commit was asked for since this was last called.
+    pub(crate) fn take_urgent(&mut self) -> bool {
+        std::mem::take(&mut self.urgent)
     }
 
     /// Removes a state entry from the changelog.

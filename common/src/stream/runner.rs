@@ -4,13 +4,13 @@
 //! become visible together or not at all; after any error the machine forgets its partitions and is
 //! restored from what was committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::log::{END_CONFIRMATION, Event, Log, LogError, Member, Membership, Outgoing, TopicPartition};
+use super::log::{END_CONFIRMATION, Event, Log, LogError, Member, Membership, Outgoing, Reader, TopicPartition};
 use super::machine::{Destination, Machine, Outbox, Tick};
 use super::restore::Restore;
 use crate::clock::Clock;
@@ -23,6 +23,8 @@ pub struct Topology {
     pub outputs: Vec<String>,
     /// The compacted topic of state entries, with as many partitions as the inputs.
     pub changelog: Option<String>,
+    /// A topic of one partition that every instance reads as a whole, while its machine waits for something.
+    pub tail: Option<String>,
 }
 
 /// When the runner commits and ticks.
@@ -47,7 +49,7 @@ pub enum Step {
     Worked,
     /// Nothing to do within the timeout.
     Idle,
-    /// With `exit_at_end`: every input of every assigned partition stands at its end, all of it committed.
+    /// The input has ended, every input of every assigned partition stands at its end, and all of it is committed.
     AtEnd,
     /// Not a member, or waiting for the last owner's transaction: come again a little later.
     Waiting,
@@ -66,6 +68,9 @@ pub enum Notice<'a, M> {
 /// Hears what happens to a runner.
 pub type Observer<M> = Box<dyn FnMut(Notice<'_, M>) + Send>;
 
+/// For how long a machine that has read everything and still waits for others is given time.
+const PATIENCE_MS: i64 = 15_000;
+
 const BACKOFF_FIRST_MS: i64 = 200;
 const BACKOFF_LAST_MS: i64 = 10_000;
 
@@ -79,8 +84,13 @@ pub struct Runner<M> {
     observer: Observer<M>,
     partitions: u32,
     /// Whether [`Step::AtEnd`] is looked for.
-    pub exit_at_end: bool,
+    pub input_ended: bool,
     member: Option<Box<dyn Member>>,
+    tail: Option<Box<dyn Reader>>,
+    /// Partitions whose inputs are paused.
+    paused: BTreeSet<u32>,
+    /// Since when everything was read, while the machine waits for others.
+    waiting_since_ms: Option<i64>,
     retry_at_ms: i64,
     backoff_ms: i64,
     assigned: bool,
@@ -94,6 +104,8 @@ pub struct Runner<M> {
     uncommitted: usize,
     /// Whether the open transaction holds records.
     open: bool,
+    /// Whether somebody waits for the next commit.
+    urgent: bool,
     committed_at_ms: i64,
     ticked_at_ms: i64,
 }
@@ -153,8 +165,11 @@ impl<M: Machine> Runner<M> {
             clock,
             observer,
             partitions,
-            exit_at_end: false,
+            input_ended: false,
             member: None,
+            tail: None,
+            paused: BTreeSet::new(),
+            waiting_since_ms: None,
             retry_at_ms: i64::MIN,
             backoff_ms: BACKOFF_FIRST_MS,
             assigned: false,
@@ -165,6 +180,7 @@ impl<M: Machine> Runner<M> {
             grown: Vec::new(),
             uncommitted: 0,
             open: false,
+            urgent: false,
             committed_at_ms: i64::MIN,
             ticked_at_ms: i64::MIN,
         })
@@ -175,14 +191,18 @@ impl<M: Machine> Runner<M> {
         &self.machine
     }
 
-    /// Runs until `stop` says so (then drains and commits) or, with `exit_at_end`, until everything was read.
+    /// Runs until `stop` says so (then drains and commits) or, once the input has `ended`, until everything was read.
     ///
     /// # Errors
     /// Only `Fatal` ones; everything else is retried for ever.
-    pub fn run(&mut self, stop: &dyn Fn() -> bool, exit_at_end: bool) -> Result<(), LogError> {
+    pub fn run(&mut self, stop: &dyn Fn() -> bool, ended: &dyn Fn() -> bool) -> Result<(), LogError> {
         const POLL: Duration = Duration::from_millis(20);
-        self.exit_at_end = exit_at_end;
         while !stop() {
+            if !self.input_ended && ended() {
+                // Ends that were confirmed before may be the ends no more: see them anew.
+                self.close()?;
+                self.input_ended = true;
+            }
             match self.step(POLL)? {
                 Step::AtEnd => break,
                 Step::Waiting => std::thread::sleep(POLL),
@@ -236,16 +256,59 @@ impl<M: Machine> Runner<M> {
         if now_ms.saturating_sub(self.ticked_at_ms) >= self.pace.tick_interval_ms {
             self.tick(now_ms)?;
         }
+        if !self.machine.is_settled() {
+            self.read_tail(now_ms)?;
+        }
+        self.hold_back()?;
         let step = self.poll(timeout, now_ms)?;
-        if self.exit_at_end && step == Step::Idle && self.everything_read(now_ms) {
+        if step == Step::Worked {
+            self.waiting_since_ms = None;
+        } else if self.input_ended && self.everything_read(now_ms) {
             return self.settle(now_ms);
         }
         Ok(step)
     }
 
+    /// Brings the machine up to the tail's present end.
+    fn read_tail(&mut self, now_ms: i64) -> Result<(), LogError> {
+        let Some(topic) = &self.topology.tail else { return Ok(()) };
+        let tail = match &mut self.tail {
+            Some(tail) => tail,
+            None => self.tail.insert(self.log.read(&TopicPartition::new(topic, 0), None)?),
+        };
+        let (machine, outbox) = (&mut self.machine, &mut self.outbox);
+        while tail.next(&mut |record| machine.tailed(&record, now_ms, outbox))? {}
+        if !self.outbox.is_empty() {
+            self.waiting_since_ms = None;
+        }
+        self.send()
+    }
+
+    /// Pauses the inputs of partitions whose machine takes no more, resumes those of others.
+    fn hold_back(&mut self) -> Result<(), LogError> {
+        let Some(member) = self.member.as_mut() else { return Ok(()) };
+        for &partition in self.held.keys() {
+            let (takes_more, paused) = (self.machine.takes_more(partition), self.paused.contains(&partition));
+            if takes_more != paused {
+                continue;
+            }
+            let inputs = self.topology.membership.inputs.iter();
+            let inputs: Vec<_> = inputs.map(|topic| TopicPartition::new(topic, partition)).collect();
+            if takes_more {
+                member.resume(&inputs)?;
+                self.paused.remove(&partition);
+            } else {
+                member.pause(&inputs)?;
+                self.paused.insert(partition);
+            }
+        }
+        Ok(())
+    }
+
     fn due(&self, now_ms: i64) -> bool {
         (self.uncommitted > 0 || self.open)
-            && (now_ms.saturating_sub(self.committed_at_ms) >= self.pace.commit_interval_ms
+            && (self.urgent
+                || now_ms.saturating_sub(self.committed_at_ms) >= self.pace.commit_interval_ms
                 || self.uncommitted >= self.pace.commit_records)
     }
 
@@ -353,6 +416,7 @@ impl<M: Machine> Runner<M> {
 
     /// Hands the outbox to the log's open transaction.
     fn send(&mut self) -> Result<(), LogError> {
+        self.urgent |= self.outbox.take_urgent();
         if self.outbox.is_empty() {
             return Ok(());
         }
@@ -411,6 +475,7 @@ impl<M: Machine> Runner<M> {
         }
         let records = std::mem::take(&mut self.uncommitted);
         self.open = false;
+        self.urgent = false;
         (self.observer)(Notice::Committed { records, machine: &self.machine });
         Ok(())
     }
@@ -423,7 +488,13 @@ impl<M: Machine> Runner<M> {
     fn settle(&mut self, now_ms: i64) -> Result<Step, LogError> {
         self.tick(now_ms)?;
         self.commit()?;
-        Ok(if self.everything_read(now_ms) { Step::AtEnd } else { Step::Worked })
+        if !self.everything_read(now_ms) {
+            return Ok(Step::Worked);
+        }
+        if !self.machine.is_settled() && now_ms - *self.waiting_since_ms.get_or_insert(now_ms) < PATIENCE_MS {
+            return Ok(Step::Waiting);
+        }
+        Ok(Step::AtEnd)
     }
 
     fn release_all(&mut self) {
@@ -439,14 +510,18 @@ impl<M: Machine> Runner<M> {
         self.held.clear();
         self.outbox.clear();
         self.grown.clear();
+        self.paused.clear();
+        self.waiting_since_ms = None;
         self.uncommitted = 0;
         self.open = false;
+        self.urgent = false;
     }
 
     fn forget(&mut self) {
         self.release_all();
         self.assigned = false;
         self.member = None;
+        self.tail = None;
     }
 
     /// The session is lost: forget everything that was not committed and come again.
@@ -472,6 +547,11 @@ impl<M: Machine> Runner<M> {
 /// The number of partitions that inputs and changelog share.
 fn common_partitions(log: &dyn Log, topology: &Topology) -> Result<u32, LogError> {
     let mut found: Option<(&String, u32)> = None;
+    if let Some(tail) = &topology.tail
+        && log.partitions(tail)? != Some(1)
+    {
+        return Err(LogError::Fatal(format!("topic {tail} must have one partition; create it with `traffic init`")));
+    }
     for topic in topology.membership.inputs.iter().chain(&topology.changelog) {
         let Some(partitions) = log.partitions(topic)? else {
             return Err(LogError::Fatal(format!("topic {topic} does not exist; create it with `traffic init`")));

@@ -159,6 +159,7 @@ impl<'m, M: Machine + 'static> World<'m, M> {
             },
             outputs: vec![AGGREGATES.into(), REKEYED.into(), DEAD_LETTERS.into()],
             changelog: Some(STATE.into()),
+            tail: None,
         };
         let log: Arc<dyn Log> = Arc::new(self.log.clone());
         let pace = Pace { commit_interval_ms: 100, commit_records: 60, tick_interval_ms: 100 };
@@ -276,7 +277,7 @@ impl<'m, M: Machine + 'static> World<'m, M> {
         for marker in self.senders.markers(close_ms) {
             self.send(marker)?;
         }
-        self.processes.iter_mut().for_each(|p| p.runner.exit_at_end = true);
+        self.processes.iter_mut().for_each(|p| p.runner.input_ended = true);
         let mut at_end = 0;
         for _ in 0..20_000 {
             for i in 0..self.processes.len() {

@@ -1,4 +1,15 @@
 //! What every process does around its work: settings, logs, health, signals, and reaching its services.
+//!
+//! | file | owns |
+//! |---|---|
+//! | `mod.rs` | [`Process`]: what is set up once, and how services are reached |
+//! | `crew.rs` | [`Crew`]: the threads of a process, and when their input has [`Ended`] |
+//! | `sinks.rs` | what copies a topic onward |
+
+mod crew;
+mod sinks;
+
+pub use crew::{Crew, Ended};
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -101,8 +112,23 @@ impl Process {
     ///
     /// # Errors
     /// What trying again can not mend.
-    pub fn wait_for_log(&self, component: &Component) -> Result<Option<Arc<dyn Log>>, Failure> {
-        self.until_it_works(component, || self.log())
+    pub fn wait_for_log(&self) -> Result<Option<Arc<dyn Log>>, Failure> {
+        let component = self.health.component("log");
+        let log = self.until_it_works(&component, || self.log())?;
+        component.ready();
+        Ok(log)
+    }
+
+    /// Makes an application's changelog beside its input, so that a second, independent run is one flag away.
+    ///
+    /// # Errors
+    /// If the log refuses.
+    pub fn ensure_changelog(&self, log: &dyn Log, application_id: &str, input: &str) -> Result<(), LogError> {
+        match log.partitions(input)? {
+            Some(partitions) => log.ensure_topics(&[self.config.topics.changelog(application_id, partitions)]),
+            // The runner says what is missing.
+            None => Ok(()),
+        }
     }
 
     /// The configured log, if it answers now.

@@ -1,0 +1,1 @@
+//! Rules over forecasts and aggregates; alerts and their transitions.

@@ -16,6 +16,7 @@
 //! | the others | one struct per concern |
 
 mod aggregator;
+mod alerter;
 mod archive;
 mod hdfs;
 mod http;
@@ -34,6 +35,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 pub use aggregator::AggregatorSettings;
+pub use alerter::{AlerterSettings, PredictedCongestionSettings, SensorSilentSettings};
 pub use archive::ArchiveSettings;
 pub use hdfs::HdfsSettings;
 pub use http::{HttpSettings, Listen};
@@ -73,6 +75,7 @@ pub struct Config {
     pub http: HttpSettings,
     pub telemetry: TelemetrySettings,
     pub aggregator: AggregatorSettings,
+    pub alerter: AlerterSettings,
     pub archive: ArchiveSettings,
 }
 
@@ -92,6 +95,7 @@ impl Default for Config {
             http: HttpSettings::default(),
             telemetry: TelemetrySettings::default(),
             aggregator: AggregatorSettings::default(),
+            alerter: AlerterSettings::default(),
             archive: ArchiveSettings::default(),
         }
     }
@@ -148,6 +152,7 @@ impl Config {
         self.hdfs.validate(problems);
         self.telemetry.validate(problems);
         self.aggregator.validate(problems);
+        self.alerter.validate(problems);
         self.archive.validate(problems);
     }
 

@@ -1,0 +1,5 @@
+//! The alerter's machines over synthetic input.
+
+mod properties;
+mod rules;
+mod support;

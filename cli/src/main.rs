@@ -1,5 +1,6 @@
 //! `traffic`: everything an operator does.
 
+mod alerts;
 mod demo;
 mod feed;
 mod init;
@@ -31,6 +32,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Alerts(alerts::AlertsArgs),
     Demo(demo::DemoArgs),
     Init(init::InitArgs),
     Replay(replay::ReplayArgs),
@@ -55,6 +57,7 @@ fn run(cli: &Cli) -> Result<()> {
     let process = Process::start("traffic", config, None)?;
     let (runtime, stop) = (process.runtime().clone(), process.shutdown.clone());
     match &cli.command {
+        Command::Alerts(args) => alerts::run(args, &process),
         Command::Demo(args) => demo::run(args, &runtime, &stop),
         Command::Init(args) => init::run(args, &process),
         Command::Replay(args) => {

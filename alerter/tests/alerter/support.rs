@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use alerter::{AGGREGATES, COMMANDS, PREDICTIONS, Rules, Settings, TRANSITIONS};
 use common::model::{
@@ -108,6 +109,15 @@ pub fn short(alert: &Alert<'_>) -> String {
     format!("{step} {} {:?}/{:?} {}", alert.segment_id, alert.status, alert.severity, alert.sequence)
 }
 
+/// What `traffic-alerts` promises.
+fn schema() -> &'static jsonschema::Validator {
+    static SCHEMA: OnceLock<jsonschema::Validator> = OnceLock::new();
+    SCHEMA.get_or_init(|| {
+        let text = include_str!("../../../docs/schemas/traffic-alert.json");
+        jsonschema::validator_for(&serde_json::from_str(text).expect("JSON")).expect("a schema")
+    })
+}
+
 /// The rules of one partition, with its changelog.
 pub struct Bench {
     settings: Settings,
@@ -157,7 +167,11 @@ impl Bench {
         for emitted in self.out.emitted(TRANSITIONS) {
             assert_eq!(emitted.partition, Some(0));
             let json = emitted.value.expect("a transition has a value");
-            let alert: Alert<'static> = serde_json::from_slice(&json).expect("an alert");
+            let value = serde_json::from_slice(&json).expect("JSON");
+            if let Err(error) = schema().validate(&value) {
+                panic!("{error} in {value}");
+            }
+            let alert: Alert<'static> = serde_json::from_value(value).expect("an alert");
             assert_eq!(emitted.key.as_deref(), Some(alert.segment_id.as_bytes()));
             self.came.push(alert);
         }

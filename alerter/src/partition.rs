@@ -84,8 +84,9 @@ impl Partition {
         if record.value.is_none() {
             return;
         }
-        let forecast = match Forecast::parse(record) {
-            Ok(forecast) => forecast,
+        let forecast = match Forecast::parse(record, |horizon_minutes| settings.read_horizon(horizon_minutes)) {
+            Ok(Some(forecast)) => forecast,
+            Ok(None) => return,
             Err(why) => return invalid("forecast", record, &why, voice),
         };
         for (rule, table) in settings.rules.iter().zip(&mut self.tables) {

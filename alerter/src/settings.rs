@@ -70,6 +70,17 @@ impl From<&AlerterSettings> for Settings {
     }
 }
 
+impl Settings {
+    /// Whether a rule reads forecasts of this horizon.
+    pub(crate) fn read_horizon(&self, minutes: u32) -> bool {
+        let horizon = |rule: &Rule| match rule.kind {
+            Kind::PredictedCongestion(set) => Some(set.horizon_minutes),
+            Kind::SensorSilent(_) => None,
+        };
+        self.rules.iter().any(|rule| horizon(rule) == Some(minutes))
+    }
+}
+
 fn congestion(name: &str, set: &PredictedCongestionSettings) -> Rule {
     Rule {
         name: name.into(),

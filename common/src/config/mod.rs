@@ -22,6 +22,7 @@ mod http;
 mod kafka;
 mod layers;
 mod location;
+mod predictor;
 mod problems;
 mod telemetry;
 mod topics;
@@ -39,6 +40,7 @@ pub use hdfs::HdfsSettings;
 pub use http::{HttpSettings, Listen};
 pub use kafka::{KafkaSettings, SaslMechanism, SecurityProtocol};
 pub use location::{LogLocation, StoreLocation};
+pub use predictor::PredictorSettings;
 pub use problems::ConfigError;
 pub use telemetry::{LogFormat, TelemetrySettings};
 pub use topics::{Retention, TopicSettings};
@@ -74,6 +76,7 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
     pub aggregator: AggregatorSettings,
     pub archive: ArchiveSettings,
+    pub predictor: PredictorSettings,
 }
 
 impl Default for Config {
@@ -93,6 +96,7 @@ impl Default for Config {
             telemetry: TelemetrySettings::default(),
             aggregator: AggregatorSettings::default(),
             archive: ArchiveSettings::default(),
+            predictor: PredictorSettings::default(),
         }
     }
 }
@@ -149,6 +153,7 @@ impl Config {
         self.telemetry.validate(problems);
         self.aggregator.validate(problems);
         self.archive.validate(problems);
+        self.predictor.validate(problems);
     }
 
     /// The application id of a worker: as set, else the worker's name.
@@ -197,6 +202,10 @@ fn time_zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<TimeZo
     TimeZone::get(&name).map_err(|_| {
         serde::de::Error::custom("allowed: a name of the IANA database, such as UTC or America/Los_Angeles")
     })
+}
+
+fn optional_time_zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<TimeZone>, D::Error> {
+    time_zone(deserializer).map(Some)
 }
 
 #[cfg(test)]

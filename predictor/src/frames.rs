@@ -9,7 +9,7 @@ use crate::bytes::{Reader, Writer};
 use crate::digest::{Block, Digests};
 use crate::forecast::features::{FEATURES, Network, features};
 use crate::forecast::regression::Regression;
-use crate::forecast::residuals::{BINS, Residuals};
+use crate::forecast::residuals::{BINS, Distribution, Residuals};
 use crate::forecast::snapshot::Snapshot;
 use crate::forecast::{STEP_MIN, profile};
 
@@ -101,6 +101,8 @@ pub struct Frames {
     /// The newest frame that has closed.
     closed: Option<i64>,
     sent: BTreeMap<i64, Sent>,
+    /// Frames that have closed since the last commit.
+    fresh: Vec<i64>,
     spreads: BTreeMap<Box<str>, Spreads>,
     dirty: bool,
 }
@@ -116,7 +118,15 @@ impl Frames {
     #[must_use]
     pub fn new(partition: u32, horizons: &[u32]) -> Self {
         let horizons = horizons.iter().map(|minutes| Horizon::new(*minutes)).collect();
-        Self { partition, horizons, closed: None, sent: BTreeMap::new(), spreads: BTreeMap::new(), dirty: false }
+        Self {
+            partition,
+            horizons,
+            closed: None,
+            sent: BTreeMap::new(),
+            fresh: Vec::new(),
+            spreads: BTreeMap::new(),
+            dirty: false,
+        }
     }
 
     #[must_use]
@@ -197,7 +207,8 @@ impl Frames {
         network: Network,
         each: &mut dyn FnMut(&str, &Snapshot, &[Forecast]),
     ) {
-        let quantiles: Vec<[f64; QUANTILES]> = self.horizons.iter().map(|h| h.residuals.quantiles()).collect();
+        let distributions: Vec<Distribution> = self.horizons.iter().map(|h| h.residuals.distribution()).collect();
+        let quantiles: Vec<[f64; QUANTILES]> = distributions.iter().map(Distribution::quantiles).collect();
         let mut sent = Sent { network, made: Vec::with_capacity(block.segments.len() * self.horizons.len()) };
         let mut forecasts = Vec::with_capacity(self.horizons.len());
         for (id, snapshot) in &block.segments {
@@ -214,7 +225,7 @@ impl Frames {
                     horizon: horizon.minutes,
                     learnt,
                     quantiles: quantiles[h].map(speed),
-                    confidence: horizon.residuals.probability(median - close, median + close),
+                    confidence: distributions[h].between(median - close, median + close),
                 };
                 #[expect(clippy::cast_possible_truncation, reason = "speeds")]
                 sent.made.push([center as f32, spread as f32, forecast.median() as f32]);
@@ -223,6 +234,7 @@ impl Frames {
             each(id, snapshot, &forecasts);
         }
         self.sent.insert(step, sent);
+        self.fresh.push(step);
     }
 
     /// Forgets a segment.
@@ -242,14 +254,15 @@ impl Frames {
             encode_horizon(horizon, bytes);
             put(&[&[HORIZON][..], &horizon.minutes.to_be_bytes()].concat(), bytes);
         }
-        // Frames that closed since then; a slot is used again once its forecasts were scored.
-        for (step, sent) in &self.sent {
+        // A slot is used again once its forecasts were scored.
+        for step in self.fresh.drain(..) {
+            let Some(sent) = self.sent.get(&step) else { continue };
             let mut out = Writer::new(bytes);
-            out.i64(*step);
+            out.i64(step);
             out.f32(sent.network.deviation);
             out.f32(sent.network.change);
             sent.made.iter().flatten().for_each(|value| out.f32(*value));
-            put(&[SENT, sent_slot(*step)], bytes);
+            put(&[SENT, sent_slot(step)], bytes);
         }
         let mut out = Writer::new(bytes);
         for (id, spreads) in &self.spreads {

@@ -38,10 +38,7 @@ fn edge(bin: usize) -> f64 {
 impl Residuals {
     /// Counts a residual divided by its spread.
     pub fn add(&mut self, normalised: f64) {
-        #[expect(clippy::cast_possible_truncation, reason = "below a few hundred")]
-        let bin = (normalised.asinh() / WIDTH).round() as i64 + SIDE as i64;
-        let bin = usize::try_from(bin.clamp(0, BINS as i64 - 1)).expect("clamped to the bins");
-        self.counts[bin] += 1.0;
+        self.counts[bin_of(normalised)] += 1.0;
     }
 
     /// A window has passed: what was counted counts a little less.
@@ -50,37 +47,59 @@ impl Residuals {
         self.counts.iter_mut().for_each(|count| *count = (f64::from(*count) * KEEP) as f32);
     }
 
-    fn total(&self) -> f64 {
-        self.counts.iter().map(|count| f64::from(*count)).sum()
+    /// The distribution as it stands.
+    #[must_use]
+    pub fn distribution(&self) -> Distribution {
+        let mut below = [0.0; BINS + 1];
+        let mut sum = 0.0;
+        for (below, count) in below[1..].iter_mut().zip(&self.counts) {
+            sum += f64::from(*count);
+            *below = sum;
+        }
+        below.iter_mut().for_each(|share| *share /= sum);
+        Distribution { below }
     }
+}
 
+/// Probabilities of normalised residuals, linear within each bin.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Distribution {
+    /// Probability of less than each bin's lower edge.
+    below: [f64; BINS + 1],
+}
+
+impl Distribution {
     /// The normalised residuals that are not exceeded with probability 0.05, 0.10, … 0.95.
     #[must_use]
     pub fn quantiles(&self) -> [f64; QUANTILES] {
-        let (total, mut bin, mut before) = (self.total(), 0, 0.0);
         std::array::from_fn(|i| {
             #[expect(clippy::cast_precision_loss, reason = "below 20")]
-            let sought = total * (i as f64 + 1.0) / (QUANTILES as f64 + 1.0);
-            while bin + 1 < BINS && before + f64::from(self.counts[bin]) < sought {
-                before += f64::from(self.counts[bin]);
-                bin += 1;
-            }
-            let share = ((sought - before) / f64::from(self.counts[bin]).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
+            let sought = (i as f64 + 1.0) / (QUANTILES as f64 + 1.0);
+            let bin = (self.below.partition_point(|below| *below < sought)).clamp(1, BINS) - 1;
+            let inside = (self.below[bin + 1] - self.below[bin]).max(f64::MIN_POSITIVE);
+            let share = ((sought - self.below[bin]) / inside).clamp(0.0, 1.0);
             edge(bin) + share * (edge(bin + 1) - edge(bin))
         })
     }
 
     /// The probability of a normalised residual between two bounds.
     #[must_use]
-    pub fn probability(&self, low: f64, high: f64) -> f64 {
-        let mut sum = 0.0;
-        for (bin, count) in self.counts.iter().enumerate() {
-            let (from, to) = (edge(bin), edge(bin + 1));
-            let inside = (high.min(to) - low.max(from)).max(0.0) / (to - from);
-            sum += inside * f64::from(*count);
-        }
-        (sum / self.total()).clamp(0.0, 1.0)
+    pub fn between(&self, low: f64, high: f64) -> f64 {
+        (self.below(high) - self.below(low)).clamp(0.0, 1.0)
     }
+
+    fn below(&self, normalised: f64) -> f64 {
+        let bin = bin_of(normalised);
+        let share = ((normalised - edge(bin)) / (edge(bin + 1) - edge(bin))).clamp(0.0, 1.0);
+        self.below[bin] + share * (self.below[bin + 1] - self.below[bin])
+    }
+}
+
+/// The bin that holds a normalised residual.
+fn bin_of(normalised: f64) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "below a few hundred")]
+    let bin = (normalised.asinh() / WIDTH).round() as i64 + SIDE as i64;
+    usize::try_from(bin.clamp(0, BINS as i64 - 1)).expect("clamped to the bins")
 }
 
 #[cfg(test)]
@@ -90,17 +109,17 @@ mod tests {
     #[test]
     fn quantiles_and_probabilities_are_those_of_what_was_counted() {
         let laplace = Residuals::default();
-        let quantiles = laplace.quantiles();
+        let quantiles = laplace.distribution().quantiles();
         assert!(quantiles.is_sorted());
         assert!(quantiles[9].abs() < 0.02 && (quantiles[0] + 2.303).abs() < 0.05, "{quantiles:?}");
-        assert!((laplace.probability(-1.0, 1.0) - 0.632).abs() < 0.01);
+        assert!((laplace.distribution().between(-1.0, 1.0) - 0.632).abs() < 0.01);
         let mut skewed = Residuals::default();
         for i in 0..20_000 {
             skewed.add(f64::from(i % 100) / 100.0 * 4.0 - 3.0);
         }
-        let quantiles = skewed.quantiles();
+        let quantiles = skewed.distribution().quantiles();
         assert!((quantiles[0] + 2.8).abs() < 0.1 && (quantiles[9] + 1.0).abs() < 0.1, "{quantiles:?}");
-        assert!((skewed.probability(-3.0, -1.0) - 0.5).abs() < 0.02);
+        assert!((skewed.distribution().between(-3.0, -1.0) - 0.5).abs() < 0.02);
     }
 
     #[test]
@@ -111,7 +130,7 @@ mod tests {
             residuals.fade();
             residuals.add(-1.0);
         }
-        let quantiles = residuals.quantiles();
+        let quantiles = residuals.distribution().quantiles();
         assert!((quantiles[4] + 1.0).abs() < 0.1 && (quantiles[14] + 1.0).abs() < 0.1, "{quantiles:?}");
     }
 

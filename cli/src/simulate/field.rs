@@ -64,6 +64,8 @@ pub struct Field {
     /// The ring: row by row a sample of every segment.
     samples: Vec<Sample>,
     rows: i64,
+    /// The newest one's place in the ring.
+    newest: i64,
     /// The next sample to simulate begins here, epoch ms.
     next_ms: i64,
 }
@@ -86,6 +88,7 @@ impl Field {
             passed: vec![0; segments],
             samples: vec![Sample::default(); ring],
             rows,
+            newest: 0,
             next_ms: day.begin_ms,
         };
         field.begin(day);
@@ -108,6 +111,7 @@ impl Field {
             if self.next_ms >= self.day.end_ms {
                 self.begin(self.day.next());
             }
+            self.newest = (self.newest + 1) % self.rows;
             self.sample(self.next_ms, true);
             self.next_ms += SAMPLE_MS;
         }
@@ -139,12 +143,11 @@ impl Field {
     }
 
     fn at(&self, row: i64, segment: usize) -> Sample {
-        debug_assert!((1..=self.rows).contains(&(self.next_ms / SAMPLE_MS - row)), "a sample that is kept");
-        self.samples[self.place(row) + segment]
-    }
-
-    fn place(&self, row: i64) -> usize {
-        usize::try_from(row.rem_euclid(self.rows)).expect("not negative") * self.network.segments.len()
+        // From the newest row backwards, without a division.
+        let back = self.next_ms / SAMPLE_MS - 1 - row;
+        debug_assert!((0..self.rows).contains(&back), "a sample that is kept");
+        let row = if self.newest >= back { self.newest - back } else { self.newest - back + self.rows };
+        self.samples[usize::try_from(row).expect("a row of the ring") * self.network.segments.len() + segment]
     }
 
     /// Takes over a day at its begin.
@@ -175,7 +178,7 @@ impl Field {
     fn sample(&mut self, at_ms: i64, keep: bool) {
         self.change(at_ms);
         let minute = at_ms % 60_000 == 0;
-        let row = self.place(at_ms.div_euclid(SAMPLE_MS));
+        let row = usize::try_from(self.newest).expect("a row of the ring") * self.network.segments.len();
         for corridor in 0..self.traffic.len() {
             if minute {
                 self.arrive(corridor, at_ms);

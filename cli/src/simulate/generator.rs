@@ -92,9 +92,12 @@ const DUPLICATE_SLOTS: u64 = 250;
 
 pub struct Generator {
     config: GeneratorConfig,
-    next: u64,
-    /// The slot of the last event, once there was one.
-    last: Option<u64>,
+    /// The next event's.
+    next: Slot,
+    /// When the last event happened, once there was one, epoch ms.
+    last_ms: Option<i64>,
+    /// When each sensor's slot is, from the begin of an interval, ms.
+    offsets_ms: Vec<i64>,
     sensors: Vec<Sensor>,
     field: Field,
     faults: Faults,
@@ -103,6 +106,14 @@ pub struct Generator {
     /// Cumulated shares of malformed, late and duplicate events, of 2^32.
     shares: [u64; 3],
     disorder: u64,
+}
+
+/// A sensor's turn in an interval.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    number: u64,
+    sensor: usize,
+    at_ms: i64,
 }
 
 struct Sensor {
@@ -150,21 +161,24 @@ impl Generator {
         let faults = Faults::new(config.seed, config.dropouts, sensors.len(), from_ms);
         let field = Field::new(network, config.seed, config.incidents, from_ms, memory_ms);
         let disorder = threshold(config.disorder);
+        let offsets_ms = (0..u64::from(config.segments)).map(|turn| offset_ms(&config, turn)).collect();
+        let next = Slot { number: 0, sensor: 0, at_ms };
         let mut generator =
-            Self { next: position.0, last: None, sensors, field, faults, memory_ms, shares, disorder, config };
+            Self { next, last_ms: None, offsets_ms, sensors, field, faults, memory_ms, shares, disorder, config };
+        generator.next = generator.slot(position.0);
         generator.skip();
         generator
     }
 
     #[must_use]
     pub fn position(&self) -> Position {
-        Position(self.next)
+        Position(self.next.number)
     }
 
     /// When the next event happens, epoch ms.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
-        self.at_ms(self.next)
+        self.next.at_ms
     }
 
     /// The network that the sensors watch.
@@ -181,36 +195,37 @@ impl Generator {
     /// After an event: the time up to which a marker may say that all events were emitted, once a minute.
     #[must_use]
     pub fn marker_due(&self) -> Option<i64> {
-        let minute = |k| (self.at_ms(k) - self.config.start_ms) / MARKER_EVERY_MS;
-        let crossed = self.last.is_some_and(|last| minute(self.next) > minute(last));
+        let minute = |at_ms| (at_ms - self.config.start_ms) / MARKER_EVERY_MS;
+        let crossed = self.last_ms.is_some_and(|last_ms| minute(self.now_ms()) > minute(last_ms));
         crossed.then(|| self.now_ms() - DISORDER_MS)
     }
 
     /// Writes the next event into `out`.
     pub fn next(&mut self, out: &mut Emission) -> Kind {
-        let k = self.next;
-        if self.at_ms(k) >= self.field.covered_ms() {
-            self.field.cover(self.at_ms(k));
+        let slot = self.next;
+        if slot.at_ms >= self.field.covered_ms() {
+            self.field.cover(slot.at_ms);
         }
-        let kind = self.kind(k);
-        // A duplicate repeats the nearest ordinary event before it.
-        let original = if kind == Kind::Duplicate {
-            let back = 1 + mix(self.config.seed ^ 0xd0b, k) % (DUPLICATE_SLOTS - 50);
-            (0..=k.saturating_sub(back)).rev().take(50).find(|j| self.kind(*j) == Kind::Normal && self.sends(*j))
-        } else {
-            None
-        };
-        self.write(original.unwrap_or(k), kind, out);
-        self.last = Some(k);
-        self.next = k + 1;
+        let kind = self.kind(slot);
+        let original = if kind == Kind::Duplicate { self.original(slot) } else { None };
+        self.write(original.unwrap_or(slot), kind, out);
+        self.last_ms = Some(slot.at_ms);
+        self.next = self.after(slot);
         self.skip();
         if kind == Kind::Duplicate && original.is_none() { Kind::Normal } else { kind }
+    }
+
+    /// What a duplicate repeats: an ordinary event a while before it.
+    fn original(&self, slot: Slot) -> Option<Slot> {
+        let back = 1 + mix(self.config.seed ^ 0xd0b, slot.number) % (DUPLICATE_SLOTS - 50);
+        let mut before = (0..=slot.number.saturating_sub(back)).rev().take(50).map(|k| self.slot(k));
+        before.find(|s| self.kind(*s) == Kind::Normal && self.sends(*s))
     }
 
     /// Goes on to the next slot whose sensor is not silent.
     fn skip(&mut self) {
         loop {
-            let at_ms = self.at_ms(self.next);
+            let at_ms = self.next.at_ms;
             if at_ms >= self.faults.covered_ms() {
                 self.faults.cover(at_ms);
                 self.faults.forget(at_ms - self.memory_ms);
@@ -218,36 +233,42 @@ impl Generator {
             if self.sends(self.next) {
                 return;
             }
-            self.next += 1;
+            self.next = self.after(self.next);
         }
     }
 
-    fn sends(&self, k: u64) -> bool {
-        !self.faults.silent(self.sensor(k), self.at_ms(k))
+    fn sends(&self, slot: Slot) -> bool {
+        !self.faults.silent(slot.sensor, slot.at_ms)
     }
 
-    fn sensor(&self, k: u64) -> usize {
-        usize::try_from(k % self.sensors.len() as u64).expect("below a usize")
+    fn slot(&self, number: u64) -> Slot {
+        let sensor = usize::try_from(number % self.sensors.len() as u64).expect("below a usize");
+        Slot { number, sensor, at_ms: self.config.start_ms.saturating_add(offset_ms(&self.config, number)) }
     }
 
-    fn at_ms(&self, k: u64) -> i64 {
-        self.config.start_ms.saturating_add(offset_ms(&self.config, k))
+    /// The slot after this one, as `slot` has it, without a division.
+    fn after(&self, slot: Slot) -> Slot {
+        let begin_ms = slot.at_ms - self.offsets_ms[slot.sensor];
+        let (number, sensor) = (slot.number + 1, slot.sensor + 1);
+        match self.offsets_ms.get(sensor) {
+            Some(offset_ms) => Slot { number, sensor, at_ms: begin_ms + offset_ms },
+            None => Slot { number, sensor: 0, at_ms: begin_ms + self.config.interval_ms },
+        }
     }
 
-    fn kind(&self, k: u64) -> Kind {
-        let chance = mix(self.config.seed, k) & 0xffff_ffff;
+    fn kind(&self, slot: Slot) -> Kind {
+        let chance = mix(self.config.seed, slot.number) & 0xffff_ffff;
         match self.shares.iter().position(|share| chance < *share) {
             Some(0) => Kind::Malformed,
             // Nothing is late in the first hours.
-            Some(1) if self.at_ms(k) > self.config.start_ms + 2 * LATE_MS => Kind::Late,
-            Some(2) if k > 0 => Kind::Duplicate,
+            Some(1) if slot.at_ms > self.config.start_ms + 2 * LATE_MS => Kind::Late,
+            Some(2) if slot.number > 0 => Kind::Duplicate,
             _ => Kind::Normal,
         }
     }
 
-    fn write(&self, k: u64, kind: Kind, out: &mut Emission) {
-        let chance = mix(self.config.seed ^ 0xe7e, k);
-        let sensor = self.sensor(k);
+    fn write(&self, slot: Slot, kind: Kind, out: &mut Emission) {
+        let chance = mix(self.config.seed ^ 0xe7e, slot.number);
         let age_ms = if kind == Kind::Late {
             LATE_MS + below(chance, LATER_MS)
         } else if chance & 0xffff_ffff < self.disorder {
@@ -255,16 +276,16 @@ impl Generator {
         } else {
             0
         };
-        let id = self.sensors[sensor].id.as_str();
-        out.timestamp_ms = (self.at_ms(k) - age_ms).max(self.config.start_ms);
+        let id = self.sensors[slot.sensor].id.as_str();
+        out.timestamp_ms = (slot.at_ms - age_ms).max(self.config.start_ms);
         out.key.clear();
         out.key.extend_from_slice(id.as_bytes());
         out.value.clear();
         if kind == Kind::Malformed {
             return malformed(chance, id, out);
         }
-        let reading = self.reading(sensor, out.timestamp_ms, mix(chance, 2));
-        self.message(k, sensor, reading, out);
+        let reading = self.reading(slot.sensor, out.timestamp_ms, mix(chance, 2));
+        self.message(slot, reading, out);
     }
 
     /// What a sensor measures at a time; one that is stuck says what it said when it got stuck.
@@ -276,11 +297,11 @@ impl Generator {
         sensor::read(self.field.truth(sensor, at_ms, self.config.interval_ms), self.sensors[sensor].bias, chance)
     }
 
-    fn message(&self, k: u64, sensor: usize, reading: Reading, out: &mut Emission) {
-        let sensor = &self.sensors[sensor];
+    fn message(&self, slot: Slot, reading: Reading, out: &mut Emission) {
+        let sensor = &self.sensors[slot.sensor];
         let (mut number, value) = (itoa::Buffer::new(), &mut out.value);
         value.extend_from_slice(br#"{"event_id":"EVT_"#);
-        value.extend_from_slice(number.format(k).as_bytes());
+        value.extend_from_slice(number.format(slot.number).as_bytes());
         value.extend_from_slice(br#"","segment_id":""#);
         value.extend_from_slice(sensor.id.as_bytes());
         value.extend_from_slice(br#"","timestamp":"#);

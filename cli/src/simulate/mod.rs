@@ -240,3 +240,79 @@ impl SimulateArgs {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: SimulateArgs,
+    }
+
+    const NOW_MS: i64 = 1_795_507_512_345;
+
+    fn source(line: &str) -> Result<Simulation> {
+        Command::try_parse_from(std::iter::once("simulate").chain(line.split_whitespace()))?.args.source(NOW_MS)
+    }
+
+    #[test]
+    fn examples_of_the_help_work() {
+        let help = <Command as clap::CommandFactory>::command().get_after_help().expect("examples").to_string();
+        let mut examples = 0;
+        for line in help.lines().filter_map(|line| line.strip_prefix("  traffic simulate ")) {
+            // Behind two spaces or a pipe stands what it is for.
+            let arguments = line.split("  ").next().and_then(|line| line.split('|').next()).expect("a line");
+            assert!(source(arguments).is_ok(), "{line}");
+            examples += 1;
+        }
+        assert!(examples >= 5);
+    }
+
+    #[test]
+    fn without_a_start_the_last_event_is_now() {
+        for line in ["--events 5000 --segments 7", "--events 20000 --segments 1 --dropouts 5", "--hours 3"] {
+            let mut simulation = source(line).expect("arguments");
+            let start_ms = simulation.generator().config().start_ms;
+            let mut newest_ms = 0;
+            while simulation.advance() {
+                newest_ms = newest_ms.max(simulation.emission.timestamp_ms);
+            }
+            assert!(newest_ms <= NOW_MS, "{line}: {} ms after now", newest_ms - NOW_MS);
+            assert!(start_ms % WINDOW_MS == 0 && simulation.summary().events > 0);
+            assert!(NOW_MS - newest_ms < (NOW_MS - start_ms) / 2, "{line}: {} ms before now", NOW_MS - newest_ms);
+        }
+    }
+
+    #[test]
+    fn arguments_that_can_not_be_are_refused() {
+        for (line, part) in [
+            ("--segments 0 --hours 1", "--segments 0"),
+            ("--hours 1 --events 1", "give one of them"),
+            ("--segments 5", "--hours or --events"),
+            ("--hours -1", "unexpected argument"),
+            ("--hours 0", "--hours"),
+            ("--hours 1 --late 1.5", "--late 1.5"),
+            ("--hours 1 --incidents 11", "--incidents 11"),
+            ("--hours 1 --start 1999-01-01T00:00:00Z", "1999-01-01"),
+            ("--events 99999999999999999", "--events"),
+            ("--hours 1 --corridor I5_N", "--plot"),
+        ] {
+            let error = source(line).err().map(|error| format!("{error:#}")).unwrap_or_default();
+            assert!(error.contains(part), "{line}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_incidents_are_told_to_whoever_asks() {
+        let simulation = source("--hours 24 --start 2026-11-24T08:00:00Z").expect("arguments");
+        let config = simulation.generator().config();
+        let told = incidents(config, simulation.until_ms);
+        assert!((3..20).contains(&told.len()), "{}", told.len());
+        assert!(told.iter().all(|i| i.end_ms > config.start_ms && i.begin_ms < simulation.until_ms));
+        assert_eq!(incidents(config, config.start_ms + 1).iter().filter(|i| i.begin_ms > config.start_ms).count(), 0);
+    }
+}

@@ -52,8 +52,9 @@ pub struct Road {
     back: Vec<f64>,
     jam: Vec<f64>,
     capacity: Vec<f64>,
-    /// The share that stays on the main line at a cell's end.
+    /// The share that stays on the main line at a cell's end, and how many leave the cell for one that stays.
     stays: Vec<f64>,
+    whole: Vec<f64>,
     ramps: Vec<Merge>,
 }
 
@@ -83,6 +84,7 @@ impl Road {
             jam: cells.iter().map(|c| diagram.jam_per_km * f64::from(c.lanes) * c.length_km).collect(),
             capacity: cells.iter().map(|c| diagram.capacity_per_h() * f64::from(c.lanes) * step_h).collect(),
             stays: cells.iter().map(|c| 1.0 - c.leaves).collect(),
+            whole: cells.iter().map(|c| 1.0 / (1.0 - c.leaves)).collect(),
             ramps: ramps.iter().map(merge).collect(),
         }
     }
@@ -93,6 +95,7 @@ impl Road {
         State {
             vehicles: zeros.clone(),
             outflow: zeros.clone(),
+            passed: zeros.clone(),
             origin_queue: 0.0,
             ramp_queues: vec![0.0; self.ramps.len()],
             joined: vec![0.0; self.ramps.len()],
@@ -118,16 +121,18 @@ impl Road {
         for ((flow, (send, stays)), room) in
             state.inflow[1..].iter_mut().zip(state.send[..n - 1].iter().zip(&self.stays)).zip(&state.room[1..])
         {
-            *flow = (send * stays).min(*room);
+            *flow = lesser(send * stays, *room);
         }
         self.merge(state, &arrivals.ramps);
         // First in, first out: whoever leaves by a ramp waits with those ahead who do not (Daganzo 1995).
-        for ((out, next), stays) in state.outflow[..n - 1].iter_mut().zip(&state.inflow[1..]).zip(&self.stays) {
-            *out = next / stays;
+        for ((out, next), whole) in state.outflow[..n - 1].iter_mut().zip(&state.inflow[1..]).zip(&self.whole) {
+            *out = next * whole;
         }
         state.outflow[n - 1] = state.send[n - 1];
-        for ((vehicles, flow), out) in state.vehicles.iter_mut().zip(&state.inflow).zip(&state.outflow) {
+        let cells = state.vehicles.iter_mut().zip(&mut state.passed);
+        for ((vehicles, passed), (flow, out)) in cells.zip(state.inflow.iter().zip(&state.outflow)) {
             *vehicles += flow - out;
+            *passed += out;
         }
         for (merge, joined) in self.ramps.iter().zip(&state.joined) {
             state.vehicles[merge.cell] += joined;
@@ -138,12 +143,12 @@ impl Road {
     fn wishes(&self, state: &mut State) {
         let cells = state.vehicles.iter().zip(&state.exit);
         for ((send, (vehicles, exit)), pace) in state.send.iter_mut().zip(cells).zip(&self.pace) {
-            *send = (vehicles * pace).min(*exit);
+            *send = lesser(vehicles * pace, *exit);
         }
         let cells = state.vehicles.iter().zip(&self.capacity);
         let shape = self.jam.iter().zip(&self.back);
         for ((room, (vehicles, capacity)), (jam, back)) in state.room.iter_mut().zip(cells).zip(shape) {
-            *room = ((jam - vehicles) * back).min(*capacity);
+            *room = lesser((jam - vehicles) * back, *capacity);
         }
     }
 
@@ -168,6 +173,11 @@ impl Road {
     }
 }
 
+/// The minimum in one instruction: `f64::min` also looks for NaN, which is not here.
+fn lesser(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}
+
 fn middle(a: f64, b: f64, c: f64) -> f64 {
     a.max(b).min(a.min(b).max(c))
 }
@@ -185,11 +195,13 @@ pub struct State {
     /// In each cell.
     pub vehicles: Vec<f64>,
     /// Over each cell's end in the last step, those for an off-ramp included.
-    pub outflow: Vec<f64>,
+    outflow: Vec<f64>,
+    /// Over each cell's end since the count began.
+    pub passed: Vec<f64>,
     /// Waiting before the road.
-    pub origin_queue: f64,
+    origin_queue: f64,
     /// Waiting on each ramp.
-    pub ramp_queues: Vec<f64>,
+    ramp_queues: Vec<f64>,
     /// From each ramp in the last step.
     joined: Vec<f64>,
     /// Each cell's end lets so many through in a step: its capacity, or less where an incident blocks lanes.

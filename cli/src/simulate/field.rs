@@ -9,7 +9,7 @@ use super::calendar::Day;
 use super::ctm::{Arrivals, State};
 use super::demand::{day_factor, minute_factor, profile};
 use super::incidents::{self, Incident};
-use super::network::{Network, STEP_S};
+use super::network::{MOST_SEGMENTS, Network, STEP_S};
 
 /// Steps are averaged over so long.
 pub const SAMPLE_MS: i64 = 30_000;
@@ -36,7 +36,7 @@ pub struct Truth {
 struct Sample {
     speed_kmh: f32,
     occupancy: f32,
-    /// Vehicles that have passed by the sample's end.
+    /// Vehicles that have passed by the sample's end, in parts of `ONE`.
     passed: u64,
 }
 
@@ -59,8 +59,11 @@ pub struct Field {
     /// Of both days.
     incidents: Vec<Incident>,
     traffic: Vec<Traffic>,
-    /// Vehicles that have passed each sensor, in parts of `ONE`.
-    passed: Vec<u64>,
+    /// Vehicles that had passed each sensor when the day's count began, in parts of `ONE`: whole ones, so that
+    /// differences do not depend on the days before.
+    begun: Vec<u64>,
+    /// Nothing is kept of what was before, epoch ms.
+    keep_ms: i64,
     /// The ring: row by row a sample of every segment.
     samples: Vec<Sample>,
     rows: i64,
@@ -85,7 +88,8 @@ impl Field {
             before: day.previous(),
             incidents: Vec::new(),
             traffic: Vec::new(),
-            passed: vec![0; segments],
+            begun: vec![0; segments],
+            keep_ms: (from_ms - SAMPLE_MS).div_euclid(SAMPLE_MS) * SAMPLE_MS,
             samples: vec![Sample::default(); ring],
             rows,
             newest: 0,
@@ -111,8 +115,13 @@ impl Field {
             if self.next_ms >= self.day.end_ms {
                 self.begin(self.day.next());
             }
-            self.newest = (self.newest + 1) % self.rows;
-            self.sample(self.next_ms, true);
+            if self.next_ms == self.keep_ms {
+                self.count();
+            }
+            let before = self.newest;
+            self.newest = (before + 1) % self.rows;
+            let rows = (self.place(self.newest), self.place(before));
+            self.sample(self.next_ms, (self.next_ms >= self.keep_ms).then_some(rows));
             self.next_ms += SAMPLE_MS;
         }
     }
@@ -130,7 +139,7 @@ impl Field {
         #[expect(clippy::cast_precision_loss, reason = "a few samples")]
         let count = count as f64;
         let whole = |ms| self.passed_by(segment, ms) >> FRACTION;
-        let vehicles = whole(at_ms) - whole(at_ms - interval_ms);
+        let vehicles = whole(at_ms).saturating_sub(whole(at_ms - interval_ms));
         Truth { speed_kmh: speed / count, vehicles, occupancy: occupancy / count }
     }
 
@@ -139,7 +148,7 @@ impl Field {
         let row = at_ms.div_euclid(SAMPLE_MS);
         let (from, to) = (self.at(row - 1, segment).passed, self.at(row, segment).passed);
         let part = at_ms.rem_euclid(SAMPLE_MS).unsigned_abs();
-        from + (to - from) * part / SAMPLE_MS.unsigned_abs()
+        from + to.saturating_sub(from) * part / SAMPLE_MS.unsigned_abs()
     }
 
     fn at(&self, row: i64, segment: usize) -> Sample {
@@ -147,7 +156,21 @@ impl Field {
         let back = self.next_ms / SAMPLE_MS - 1 - row;
         debug_assert!((0..self.rows).contains(&back), "a sample that is kept");
         let row = if self.newest >= back { self.newest - back } else { self.newest - back + self.rows };
-        self.samples[usize::try_from(row).expect("a row of the ring") * self.network.segments.len() + segment]
+        self.samples[self.place(row) + segment]
+    }
+
+    /// Where a row of the ring begins.
+    fn place(&self, row: i64) -> usize {
+        usize::try_from(row).expect("a row of the ring") * self.network.segments.len()
+    }
+
+    /// Writes into the newest row what has passed.
+    fn count(&mut self) {
+        let row = self.place(self.newest);
+        for (index, segment) in self.network.segments.iter().enumerate() {
+            let today = parts(self.traffic[segment.corridor].state.passed[segment.cell]);
+            self.samples[row + index].passed = self.begun[index] + today;
+        }
     }
 
     /// Takes over a day at its begin.
@@ -162,28 +185,28 @@ impl Field {
             factors: [day_factor(seed, index, day), day_factor(seed, index, before)],
         };
         self.traffic = self.network.corridors.iter().enumerate().map(fresh).collect();
-        let passed = std::mem::take(&mut self.passed);
-        self.passed = vec![0; passed.len()];
         let mut at_ms = day.begin_ms - WARM_UP_MS;
         (0..self.traffic.len()).for_each(|corridor| self.block(corridor, at_ms));
         while at_ms < day.begin_ms {
-            self.sample(at_ms, false);
+            self.sample(at_ms, None);
             at_ms += SAMPLE_MS;
         }
-        // The day's counts begin at a whole number, so that differences do not depend on the days before.
-        self.passed = passed.iter().map(|p| p.next_multiple_of(ONE)).collect();
+        self.traffic.iter_mut().for_each(|traffic| traffic.state.passed.fill(0.0));
+        let row = self.place(self.newest);
+        let passed = &self.samples[row..row + self.begun.len()];
+        self.begun = passed.iter().map(|sample| sample.passed.next_multiple_of(ONE)).collect();
+        self.count();
     }
 
-    /// Simulates one sample.
-    fn sample(&mut self, at_ms: i64, keep: bool) {
+    /// Simulates one sample; `rows`: where it is kept, and where the one before is.
+    fn sample(&mut self, at_ms: i64, rows: Option<(usize, usize)>) {
         self.change(at_ms);
         let minute = at_ms % 60_000 == 0;
-        let row = usize::try_from(self.newest).expect("a row of the ring") * self.network.segments.len();
         for corridor in 0..self.traffic.len() {
             if minute {
                 self.arrive(corridor, at_ms);
             }
-            self.advance(corridor, row, keep);
+            self.advance(corridor, rows);
         }
     }
 
@@ -231,50 +254,51 @@ impl Field {
     }
 
     /// The steps of one sample on one corridor.
-    fn advance(&mut self, corridor: usize, row: usize, keep: bool) {
+    fn advance(&mut self, corridor: usize, rows: Option<(usize, usize)>) {
         let road = &self.network.corridors[corridor];
         let traffic = &mut self.traffic[corridor];
-        if !keep {
+        let Some((row, before)) = rows else {
             return (0..STEPS).for_each(|_| road.road.step(&mut traffic.state, &traffic.arrivals));
-        }
+        };
         let range = road.segments.clone();
         let segments = &self.network.segments[range.clone()];
-        let out = &mut self.samples[row + range.start..row + range.end];
-        let mut sums = [[0.0_f64; 2]; super::network::MOST_SEGMENTS];
-        let sums = &mut sums[..segments.len()];
+        let mut vehicles = [0.0_f64; MOST_SEGMENTS];
+        let vehicles = &mut vehicles[..segments.len()];
         for _ in 0..STEPS {
-            for (sum, segment) in sums.iter_mut().zip(segments) {
-                sum[0] += traffic.state.vehicles[segment.cell];
+            for (vehicles, segment) in vehicles.iter_mut().zip(segments) {
+                *vehicles += traffic.state.vehicles[segment.cell];
             }
             road.road.step(&mut traffic.state, &traffic.arrivals);
-            for (sum, segment) in sums.iter_mut().zip(segments) {
-                sum[1] += traffic.state.outflow[segment.cell];
-            }
         }
-        let passed = &mut self.passed[range];
-        for (((out, sum), segment), passed) in out.iter_mut().zip(sums).zip(segments).zip(passed) {
-            let [vehicles, flow] = *sum;
+        for ((index, segment), vehicles) in range.zip(segments).zip(vehicles) {
             let cell = &road.cells[segment.cell];
-            // Speed in space: flow over density.
-            let speed_kmh = if vehicles > 1e-6 { flow * cell.length_km * STEPS_PER_HOUR / vehicles } else { f64::MAX };
             let lane_km = cell.length_km * f64::from(cell.lanes) * f64::from(STEPS);
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                clippy::cast_precision_loss,
-                reason = "a few vehicles"
-            )]
-            let moved = (flow * ONE as f64) as u64;
-            *passed += moved;
+            let passed = self.begun[index] + parts(traffic.state.passed[segment.cell]);
+            let flow = vehicles_of(passed.saturating_sub(self.samples[before + index].passed));
+            // Speed in space: flow over density.
+            let speed_kmh = flow * cell.length_km * STEPS_PER_HOUR / vehicles.max(1e-6);
             #[expect(clippy::cast_possible_truncation, reason = "a speed and a share")]
             let sample = Sample {
                 speed_kmh: speed_kmh.min(road.diagram.free_flow_kmh) as f32,
-                occupancy: (vehicles / lane_km * OCCUPIED_KM * 100.0) as f32,
-                passed: *passed,
+                occupancy: (*vehicles / lane_km * OCCUPIED_KM * 100.0) as f32,
+                passed,
             };
-            *out = sample;
+            self.samples[row + index] = sample;
         }
     }
+}
+
+/// Vehicles in parts of `ONE`.
+fn parts(vehicles: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "a day's")]
+    let parts = (vehicles * ONE as f64) as u64;
+    parts
+}
+
+fn vehicles_of(parts: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "a sample's")]
+    let vehicles = parts as f64 / ONE as f64;
+    vehicles
 }
 
 #[cfg(test)]

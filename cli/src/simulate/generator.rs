@@ -118,6 +118,8 @@ struct Slot {
 
 struct Sensor {
     id: String,
+    /// Between the event's number and its time.
+    middle: String,
     /// The end of every message of this sensor.
     tail: String,
     bias: f64,
@@ -139,6 +141,7 @@ impl Generator {
         assert!(!network.segments.is_empty(), "at least one segment is needed");
         let sensors = network.segments.iter().enumerate().map(|(i, segment)| Sensor {
             id: segment.id.clone(),
+            middle: format!(r#"","segment_id":"{}","timestamp":"#, segment.id),
             tail: format!(
                 r#","coordinates":{{"latitude":{:.6},"longitude":{:.6}}},"source":"SENSOR","quality_score":1.0}}"#,
                 segment.latitude, segment.longitude
@@ -302,9 +305,7 @@ impl Generator {
         let (mut number, value) = (itoa::Buffer::new(), &mut out.value);
         value.extend_from_slice(br#"{"event_id":"EVT_"#);
         value.extend_from_slice(number.format(slot.number).as_bytes());
-        value.extend_from_slice(br#"","segment_id":""#);
-        value.extend_from_slice(sensor.id.as_bytes());
-        value.extend_from_slice(br#"","timestamp":"#);
+        value.extend_from_slice(sensor.middle.as_bytes());
         value.extend_from_slice(number.format(out.timestamp_ms).as_bytes());
         value.extend_from_slice(br#","speed":"#);
         push_tenths(value, reading.speed);

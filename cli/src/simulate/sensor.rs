@@ -35,7 +35,7 @@ pub fn read(truth: Truth, bias: f64, chance: u64) -> Reading {
 
 fn tenths(value: f64) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0-160")]
-    let tenths = (value * 10.0).round() as u32;
+    let tenths = (value * 10.0 + 0.5) as u32;
     tenths
 }
 

@@ -70,8 +70,8 @@ fn run(cli: &Cli) -> Result<()> {
             feed_log(&process, source.as_mut(), args.speed)
         }
         Command::Simulate(args) => {
-            let mut source = args.source(process.clock.now_ms())?;
-            if args.out == "log" { feed_log(&process, &mut source, feed::Speed::Max) } else { args.write(&mut source) }
+            let feed = &mut |source: &mut simulate::Simulation| feed_log(&process, source, feed::Speed::Max);
+            simulate::run(args, process.clock.now_ms(), feed)
         }
         Command::Lag(args) => lag::run(args, process.log()?.as_ref(), &flow::readings(&process.config)),
         Command::Inspect(args) => inspect::run(args, &process),

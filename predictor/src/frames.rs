@@ -63,7 +63,37 @@ struct Horizon {
     residuals: Residuals,
     /// Mean absolute residual over the partition's segments, km/h.
     spread: f64,
+    trial: Trial,
     score: Score,
+}
+
+/// Which forecaster has been doing better: both are tried on everything, and only the better one is published.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Trial {
+    /// Windows in which both were scored.
+    windows: f64,
+    /// Recent mean absolute errors, km/h.
+    fallback: f64,
+    regression: f64,
+}
+
+impl Trial {
+    /// Windows that an error remembers: four hours.
+    const MEMORY: f64 = 48.0;
+    /// Fewer windows than this prove nothing.
+    const ENOUGH: f64 = 12.0;
+
+    /// Mean absolute errors of one window.
+    fn add(&mut self, fallback: f64, regression: f64) {
+        self.windows += 1.0;
+        let share = 1.0 / self.windows.min(Self::MEMORY);
+        self.fallback += (fallback - self.fallback) * share;
+        self.regression += (regression - self.regression) * share;
+    }
+
+    fn trusts_regression(&self) -> bool {
+        self.windows >= Self::ENOUGH && self.regression < self.fallback
+    }
 }
 
 impl Horizon {
@@ -71,7 +101,7 @@ impl Horizon {
         // What traffic does in that time, until it is measured.
         let spread = 2.0 + 0.1 * f64::from(minutes);
         let (regression, residuals) = (Regression::default(), Residuals::default());
-        Self { minutes, regression, residuals, spread, score: Score::default() }
+        Self { minutes, regression, residuals, spread, trial: Trial::default(), score: Score::default() }
     }
 
     fn steps(&self) -> i64 {
@@ -82,8 +112,9 @@ impl Horizon {
 /// A segment's mean absolute residual by regime, and how many it was learnt from.
 type Spreads = Vec<[(f32, f32); REGIMES]>;
 
-/// What was forecast for a segment and horizon: where the regression put it, its spread, and the median published.
-type Made = [f32; 3];
+/// What was forecast for a segment and horizon, km/h: the center published, its spread, the median published, and
+/// where fallback and regression would have put it (NaN: nowhere).
+type Made = [f32; 5];
 
 /// The forecasts of a frame, kept until their truth has come.
 #[derive(Debug, Clone, PartialEq)]
@@ -175,12 +206,13 @@ impl Frames {
         let count = sent.made.len() / block.segments.len().max(1);
         let mut truths = truth.segments.iter().peekable();
         let (mut spread, mut residuals) = (0.0, 0.0);
+        let (mut tried, mut errors) = (0.0, [0.0; 2]);
         for (i, (id, snapshot)) in block.segments.iter().enumerate() {
             // Both are in the order of ids.
             while truths.next_if(|(other, _)| other < id).is_some() {}
             let Some((_, now)) = truths.next_if(|(other, _)| other == id) else { continue };
             let (Some(made), false) = (sent.made.get(i * count + h), now.measured.is_nan()) else { continue };
-            let [center, expected, published] = made.map(f64::from);
+            let [center, expected, published, fallback, regression] = made.map(f64::from);
             let (speed, filled) = (f64::from(now.measured), f64::from(snapshot.filled));
             let residual = speed - center;
             horizon.residuals.add(residual / expected);
@@ -189,14 +221,23 @@ impl Frames {
             horizon.score.persistence_error += (speed - filled).abs();
             spread += residual.abs();
             residuals += 1.0;
+            if !regression.is_nan() {
+                tried += 1.0;
+                errors[0] += (speed - fallback).abs();
+                errors[1] += (speed - regression).abs();
+            }
             let own = self.spreads.entry(id.clone()).or_insert_with(|| vec![[(0.0, 0.0); REGIMES]; count]);
             learn_spread(&mut own[h][regime(filled)], residual.abs());
             if snapshot.age == 0 {
+                let residual = if regression.is_nan() { speed - fallback } else { speed - regression };
                 horizon.regression.learn(&features(snapshot, sent.network, h), speed - filled, residual);
             }
         }
         if residuals > 0.0 {
             horizon.spread += (spread / residuals - horizon.spread) / MEMORY;
+        }
+        if tried > 0.0 {
+            horizon.trial.add(errors[0] / tried, errors[1] / tried);
         }
     }
 
@@ -215,7 +256,9 @@ impl Frames {
             forecasts.clear();
             let own = self.spreads.get(id);
             for (h, horizon) in self.horizons.iter().enumerate() {
-                let (center, learnt) = center(horizon, h, snapshot, network);
+                let (fallback, regression) = (fallback(horizon, h, snapshot), regress(horizon, h, snapshot, network));
+                let trusted = regression.filter(|_| horizon.trial.trusts_regression());
+                let (center, learnt) = (trusted.unwrap_or(fallback), trusted.is_some());
                 let own = own.map(|own| own[h][regime(f64::from(snapshot.filled))]);
                 let spread = blend(own, horizon.spread);
                 let speed = |u: f64| (center + spread * u).clamp(0.0, MOST_KMH);
@@ -228,7 +271,10 @@ impl Frames {
                     confidence: distributions[h].between(median - close, median + close),
                 };
                 #[expect(clippy::cast_possible_truncation, reason = "speeds")]
-                sent.made.push([center as f32, spread as f32, forecast.median() as f32]);
+                sent.made.push(
+                    [center, spread, forecast.median(), fallback, regression.unwrap_or(f64::NAN)]
+                        .map(|speed| speed as f32),
+                );
                 forecasts.push(forecast);
             }
             each(id, snapshot, &forecasts);
@@ -313,20 +359,22 @@ fn regime(speed_kmh: f64) -> usize {
     }
 }
 
-/// Where the regression puts the speed; before it knows anything, the last value drawn towards the profile.
-fn center(horizon: &Horizon, h: usize, snapshot: &Snapshot, network: Network) -> (f64, bool) {
-    let filled = f64::from(snapshot.filled);
+/// Where the regression puts the speed, once it has learnt enough.
+fn regress(horizon: &Horizon, h: usize, snapshot: &Snapshot, network: Network) -> Option<f64> {
     let x: [f64; FEATURES] = features(snapshot, network, h);
-    match horizon.regression.predict(&x) {
-        Some(change) => ((filled + change).clamp(0.0, MOST_KMH), true),
-        None if snapshot.profiled => {
-            // The last value's worth halves in an hour.
-            let minutes = f64::from(horizon.minutes);
-            let share = minutes / (minutes + 60.0);
-            (filled + share * (f64::from(snapshot.base_ahead[h]) - filled), false)
-        }
-        None => (filled, false),
+    let change = horizon.regression.predict(&x)?;
+    Some((f64::from(snapshot.filled) + change).clamp(0.0, MOST_KMH))
+}
+
+/// The last value, drawn towards the profile where there is one.
+fn fallback(horizon: &Horizon, h: usize, snapshot: &Snapshot) -> f64 {
+    let filled = f64::from(snapshot.filled);
+    if !snapshot.profiled {
+        return filled;
     }
+    // The last value's worth halves in an hour.
+    let minutes = f64::from(horizon.minutes);
+    filled + minutes / (minutes + 60.0) * (f64::from(snapshot.base_ahead[h]) - filled)
 }
 
 fn learn_spread(own: &mut (f32, f32), residual: f64) {
@@ -346,7 +394,11 @@ fn blend(own: Option<(f32, f32)>, partition: f64) -> f64 {
 fn encode_horizon(horizon: &Horizon, bytes: &mut Vec<u8>) {
     let mut out = Writer::new(bytes);
     let score = horizon.score;
+    let trial = horizon.trial;
     for value in [horizon.spread, score.scored, score.error, score.persistence_error, horizon.regression.rows] {
+        out.f64(value);
+    }
+    for value in [trial.windows, trial.fallback, trial.regression] {
         out.f64(value);
     }
     for (i, row) in horizon.regression.factor.iter().enumerate() {
@@ -362,6 +414,7 @@ fn decode_horizon(minutes: u32, value: &[u8]) -> Option<Horizon> {
     horizon.spread = fields.f64()?;
     horizon.score = Score { scored: fields.f64()?, error: fields.f64()?, persistence_error: fields.f64()? };
     horizon.regression.rows = fields.f64()?;
+    horizon.trial = Trial { windows: fields.f64()?, fallback: fields.f64()?, regression: fields.f64()? };
     for (i, row) in horizon.regression.factor.iter_mut().enumerate() {
         for value in &mut row[i..] {
             *value = fields.f64()?;
@@ -381,7 +434,7 @@ fn decode_sent(value: &[u8]) -> Option<(i64, Sent)> {
     let network = Network { deviation: fields.f32()?, change: fields.f32()? };
     let mut made = Vec::new();
     while let Some(center) = fields.f32() {
-        made.push([center, fields.f32()?, fields.f32()?]);
+        made.push([center, fields.f32()?, fields.f32()?, fields.f32()?, fields.f32()?]);
     }
     Some((step, Sent { network, made }))
 }

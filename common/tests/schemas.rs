@@ -5,7 +5,10 @@ use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::model::{Aggregate, CongestionLevel, Coordinates, Event, Normaliser, Position, Volume};
+use common::model::{
+    Aggregate, Alert, AlertStatus, AlertType, AlerterCommand, CongestionLevel, Coordinates, DetectionSource, Event,
+    Normaliser, Position, Severity, Volume,
+};
 use common::topics::Topics;
 use jsonschema::Validator;
 use proptest::option;
@@ -68,7 +71,9 @@ fn the_example_events_parse_and_their_aggregate_does_too() {
 fn asyncapi_names_every_topic_and_its_references_exist() {
     let text = read(&docs().join("asyncapi.yaml"));
     let topics = Topics::default();
-    for topic in [&topics.events, &topics.rekeyed, &topics.dead_letters, &topics.aggregates] {
+    let alerting = [&topics.alerter_commands, &topics.alert_transitions, &topics.alerts];
+    for topic in [&topics.events, &topics.rekeyed, &topics.dead_letters, &topics.aggregates].into_iter().chain(alerting)
+    {
         assert!(text.contains(&format!("address: {topic}\n")), "{topic}");
     }
     let references = text.lines().filter_map(|line| line.split_once("$ref: ./")).map(|(_, path)| path.trim());
@@ -250,4 +255,124 @@ fn the_parser_accepts_of_the_canonical_form_what_the_schema_accepts() {
         count.set(count.get() + 1);
     });
     assert!(accepted.get() > 0 && refused.get() > 0, "{accepted:?} accepted, {refused:?} refused");
+}
+
+#[test]
+fn the_example_alerts_and_commands_are_what_the_code_reads_and_writes() {
+    for example in schema("traffic-alert.json")["examples"].as_array().expect("examples") {
+        let alert: Alert<'_> = serde_json::from_value(example.clone()).expect("an alert");
+        assert_eq!(serde_json::to_value(&alert).expect("JSON"), *example);
+        assert_eq!(alert.alert_id, Alert::id_of(&alert.segment_id, &alert.rule, alert.opened_at));
+    }
+    for example in schema("alerter-command.json")["examples"].as_array().expect("examples") {
+        let json = example.to_string();
+        let command = AlerterCommand::parse(json.as_bytes()).expect("a command");
+        assert_eq!(serde_json::to_value(&command).expect("JSON"), *example);
+    }
+}
+
+fn alerts() -> impl Strategy<Value = Alert<'static>> {
+    let time = || 1_000_000_000_000_i64..=9_999_999_999_999;
+    let classes = (
+        prop::sample::select(vec![AlertType::Congestion, AlertType::SystemAnomaly]),
+        prop::sample::select(vec![Severity::Low, Severity::Medium, Severity::High, Severity::Critical]),
+        prop::sample::select(vec![DetectionSource::PredictionModel, DetectionSource::SensorAnomaly]),
+    );
+    let statuses = vec![AlertStatus::Active, AlertStatus::Investigating, AlertStatus::Resolved, AlertStatus::Cleared];
+    let measures = (option::of(between(0.0, 200.0)), option::of(between(0.0, 200.0)), option::of(between(0.0, 1.0)));
+    let position = option::of((between(-90.0, 90.0), between(-180.0, 180.0)));
+    let texts = ("[A-Za-z0-9_-]{1,64}", "[a-z0-9-]{1,30}", ".{0,500}", option::of("[A-Za-z ]{1,100}"));
+    (texts, 1_u32.., classes, prop::sample::select(statuses), (time(), time()), measures, position).prop_map(
+        |(
+            (segment, rule, description, by),
+            sequence,
+            (alert_type, severity, detection_source),
+            status,
+            (opened_at, timestamp),
+            (value, threshold, confidence_score),
+            position,
+        )| Alert {
+            alert_id: Alert::id_of(&segment, &rule, opened_at).into(),
+            sequence,
+            segment_id: segment.into(),
+            rule: rule.into(),
+            alert_type,
+            severity,
+            status,
+            timestamp,
+            opened_at,
+            resolved_at: (!status.is_open()).then_some(timestamp),
+            detection_source,
+            description: description.into(),
+            value,
+            threshold,
+            confidence_score,
+            coordinates: position.map(|(latitude, longitude)| Position { latitude, longitude }),
+            by: by.map(Into::into),
+        },
+    )
+}
+
+#[test]
+fn every_alert_fits_its_schema() {
+    let validator = validator("traffic-alert.json");
+    proptest!(|(alert in alerts())| {
+        let json = serde_json::to_vec(&alert).expect("JSON");
+        prop_assert_eq!(complaint(&validator, &json), None);
+    });
+}
+
+/// Commands with some of their fields, and mostly with valid values.
+fn commands() -> impl Strategy<Value = Value> {
+    let kind = prop_oneof![
+        8 => prop::sample::select(vec!["ACKNOWLEDGE", "CLEAR", "SILENCE", "UNSILENCE"]).prop_map(str::to_owned),
+        1 => Just("silence".to_owned()),
+    ];
+    let id = || option::of("[A-Za-z0-9_-]{1,20}|[A-Za-z0-9_-]{64,65}|[A-Za-z0-9_-]{128,129}|[a-z]\\.");
+    let rule = option::weighted(0.3, "[a-z0-9-]{1,31}|[A-Z]");
+    let time = || option::weighted(0.4, prop_oneof![8 => 1_700_000_000_000_i64..1_800_000_000_000, 1 => Just(1_i64)]);
+    let texts = (prop_oneof![8 => "[A-Za-z ]{1,20}", 1 => ".{0,101}"], option::of("[A-Za-z ]{0,300}"));
+    let fields = (id(), id(), rule, id(), time(), time(), texts, any::<bool>());
+    (kind, fields).prop_map(|(kind, (alert, segment, rule, silence, from, until, (by, reason), known))| {
+        let mut command = json!({ "command_id": "C1", "command": kind, "by": by, "timestamp": 1_759_675_000_000_i64 });
+        // Half of them have only what belongs to their kind.
+        let belongs = |field: &str| match kind.as_str() {
+            "SILENCE" => ["segment_id", "rule", "until"].contains(&field),
+            "UNSILENCE" => field == "silence_id",
+            _ => ["alert_id", "segment_id"].contains(&field),
+        };
+        let mut put = |field: &str, value: Value| {
+            if known || belongs(field) {
+                command[field] = value;
+            }
+        };
+        put("alert_id", json!(alert));
+        put("segment_id", json!(segment));
+        put("rule", json!(rule));
+        put("silence_id", json!(silence));
+        put("from", json!(from));
+        put("until", json!(until));
+        if let Some(reason) = reason {
+            command["reason"] = reason.into();
+        }
+        command
+    })
+}
+
+#[test]
+fn of_commands_the_alerter_accepts_what_the_schema_accepts() {
+    let validator = validator("alerter-command.json");
+    let (accepted, refused) = (Cell::new(0), Cell::new(0));
+    proptest!(|(command in commands())| {
+        // That a silence ends after it begins, and control characters, a schema can not say.
+        prop_assume!(command["from"].as_i64().is_none_or(|from| command["until"].as_i64().is_none_or(|u| from < u)));
+        prop_assume!(!command["by"].as_str().is_some_and(|by| by.chars().any(char::is_control)));
+        let json = command.to_string();
+        let by_schema = complaint(&validator, json.as_bytes());
+        let by_code = AlerterCommand::parse(json.as_bytes());
+        prop_assert_eq!(by_code.is_ok(), by_schema.is_none(), "{:?}, but {:?}: {}", by_code, by_schema, json);
+        let count = if by_schema.is_none() { &accepted } else { &refused };
+        count.set(count.get() + 1);
+    });
+    assert!(accepted.get() > 20 && refused.get() > 20, "{accepted:?} accepted, {refused:?} refused");
 }

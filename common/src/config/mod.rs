@@ -16,6 +16,7 @@
 //! | the others | one struct per concern |
 
 mod aggregator;
+mod alerter;
 mod archive;
 mod hdfs;
 mod http;
@@ -35,6 +36,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 
 pub use aggregator::AggregatorSettings;
+pub use alerter::{AlerterSettings, PredictedCongestionSettings, SensorSilentSettings};
 pub use archive::ArchiveSettings;
 pub use hdfs::HdfsSettings;
 pub use http::{HttpSettings, Listen};
@@ -75,6 +77,7 @@ pub struct Config {
     pub http: HttpSettings,
     pub telemetry: TelemetrySettings,
     pub aggregator: AggregatorSettings,
+    pub alerter: AlerterSettings,
     pub archive: ArchiveSettings,
     pub predictor: PredictorSettings,
 }
@@ -95,6 +98,7 @@ impl Default for Config {
             http: HttpSettings::default(),
             telemetry: TelemetrySettings::default(),
             aggregator: AggregatorSettings::default(),
+            alerter: AlerterSettings::default(),
             archive: ArchiveSettings::default(),
             predictor: PredictorSettings::default(),
         }
@@ -152,6 +156,7 @@ impl Config {
         self.hdfs.validate(problems);
         self.telemetry.validate(problems);
         self.aggregator.validate(problems);
+        self.alerter.validate(problems);
         self.archive.validate(problems);
         self.predictor.validate(problems);
     }

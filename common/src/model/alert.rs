@@ -80,3 +80,20 @@ pub struct Alert<'a> {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub by: Option<Cow<'a, str>>,
 }
+
+impl Alert<'_> {
+    /// The id of the alert that `rule` opened for a segment at `opened_at_ms`. A rule's name holds no underscore, so
+    /// no two alerts share an id.
+    #[must_use]
+    pub fn id_of(segment_id: &str, rule: &str, opened_at_ms: i64) -> String {
+        format!("ALERT_{segment_id}_{rule}_{opened_at_ms}")
+    }
+}
+
+impl AlertStatus {
+    /// Whether the alert may still change.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Active | Self::Investigating)
+    }
+}

@@ -8,10 +8,12 @@
 //! | `aggregate.rs` | [`Aggregate`] and [`CongestionLevel`] |
 //! | `prediction.rs` | [`Prediction`] |
 //! | `alert.rs` | [`Alert`] |
+//! | `command.rs` | [`AlerterCommand`] |
 
 pub mod aggregate;
 pub mod alert;
 mod canonical;
+pub mod command;
 mod dialect;
 pub mod event;
 mod fields;
@@ -20,5 +22,6 @@ mod time;
 
 pub use aggregate::{Aggregate, CongestionLevel, Position};
 pub use alert::{Alert, AlertStatus, AlertType, DetectionSource, Severity};
+pub use command::{AlerterCommand, CommandError, CommandKind};
 pub use event::{Coordinates, Event, Invalid, Normaliser, SpeedUnit, Volume};
 pub use prediction::{Feature, HistoricalContext, ModelType, Prediction, QUANTILES, UncertaintyBounds};

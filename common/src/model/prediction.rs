@@ -79,23 +79,28 @@ pub struct Prediction<'a> {
 }
 
 impl Prediction<'_> {
-    /// The probability that the speed will be below `speed_kmh`, by the quantiles: linear between them, and beyond
-    /// the outermost ones falling to 0 and 1 over the same distance as the 10 % next to them.
+    /// The probability that the speed will be below `speed_kmh`: see [`probability_below`].
     #[must_use]
     pub fn probability_below(&self, speed_kmh: f64) -> f64 {
-        let q = &self.speed_quantiles;
-        let step = 1.0 / (QUANTILES as f64 + 1.0);
-        let at = q.partition_point(|quantile| *quantile < speed_kmh);
-        let (low, high, from) = if at == 0 {
-            (q[0] - (q[2] - q[0]), q[0], 0.0)
-        } else if at == QUANTILES {
-            (q[QUANTILES - 1], 2.0 * q[QUANTILES - 1] - q[QUANTILES - 3], at as f64 * step)
-        } else {
-            (q[at - 1], q[at], at as f64 * step)
-        };
-        let share = if high > low { ((speed_kmh - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
-        from + share * step
+        probability_below(&self.speed_quantiles, speed_kmh)
     }
+}
+
+/// The probability of a speed below `speed_kmh`, by the quantiles `q` at 0.05, 0.10, … 0.95: linear between them, and
+/// beyond the outermost ones falling to 0 and 1 over the same distance as the 10 % next to them.
+#[must_use]
+pub fn probability_below(q: &[f64; QUANTILES], speed_kmh: f64) -> f64 {
+    let step = 1.0 / (QUANTILES as f64 + 1.0);
+    let at = q.partition_point(|quantile| *quantile < speed_kmh);
+    let (low, high, from) = if at == 0 {
+        (q[0] - (q[2] - q[0]), q[0], 0.0)
+    } else if at == QUANTILES {
+        (q[QUANTILES - 1], 2.0 * q[QUANTILES - 1] - q[QUANTILES - 3], at as f64 * step)
+    } else {
+        (q[at - 1], q[at], at as f64 * step)
+    };
+    let share = if high > low { ((speed_kmh - low) / (high - low)).clamp(0.0, 1.0) } else { 0.0 };
+    from + share * step
 }
 
 #[cfg(test)]

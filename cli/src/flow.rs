@@ -20,7 +20,9 @@ pub fn readings(config: &Config) -> Vec<Reading> {
     vec![
         reading(ingest::APPLICATION, vec![t.events.clone()]),
         reading(aggregator::APPLICATION, vec![t.events, t.rekeyed]),
-        reading(predictor::APPLICATION, vec![t.aggregates]),
+        reading(predictor::APPLICATION, vec![t.aggregates.clone()]),
+        reading(alerter::APPLICATION, vec![t.predictions, t.aggregates, t.alerter_commands]),
+        reading(&alerter::incidents_id(alerter::APPLICATION), vec![t.alert_transitions]),
     ]
 }
 
@@ -28,8 +30,9 @@ pub fn readings(config: &Config) -> Vec<Reading> {
 #[must_use]
 pub fn topics(config: &Config) -> Vec<TopicSpec> {
     let settings = &config.topics;
-    let workers = [aggregator::APPLICATION, predictor::APPLICATION];
-    let changelogs = workers.map(|worker| settings.changelog(config.application_id(worker), settings.partitions));
+    let workers = [aggregator::APPLICATION, predictor::APPLICATION, alerter::APPLICATION];
+    let mut changelogs = workers.map(|w| settings.changelog(config.application_id(w), settings.partitions)).to_vec();
+    changelogs.push(settings.changelog(&alerter::incidents_id(config.application_id(alerter::APPLICATION)), 1));
     settings.specs().into_iter().chain(changelogs).collect()
 }
 
@@ -40,6 +43,7 @@ pub fn topics(config: &Config) -> Vec<TopicSpec> {
 pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, events_ended: &Ended) -> Result<(), Failure> {
     ingest::enlist(crew, log, events_ended)?;
     let aggregates_ended = aggregator::enlist(crew, log, events_ended)?;
-    predictor::enlist(crew, log, &aggregates_ended)?;
+    let predictions_ended = predictor::enlist(crew, log, &aggregates_ended)?;
+    alerter::enlist(crew, log, &predictions_ended)?;
     Ok(())
 }

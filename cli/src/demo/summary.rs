@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use anyhow::{Result, ensure};
-use common::model::Prediction;
+use common::model::{Alert, AlertStatus, Prediction};
 use common::stream::{Log, TopicPartition};
 use common::topics::Topics;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,8 @@ pub struct Summary {
     pub mae_kmh: BTreeMap<String, f64>,
     /// The same of the last value as forecast.
     pub persistence_mae_kmh: BTreeMap<String, f64>,
+    pub alerts_opened: u64,
+    pub alerts_resolved: u64,
     /// Wall time of this run.
     pub seconds: f64,
 }
@@ -54,7 +56,7 @@ struct Final<'a> {
 pub fn of(log: &dyn Log, topics: &Topics, raw_rows: u64, parquet_files: u64, seconds: f64) -> Result<Summary> {
     let events = sensors::progress(log)?.map_or(0, |p| p.events);
     let finals = finals(log, topics)?;
-    let accuracy = accuracy(log, topics, &finals)?;
+    let (accuracy, alerts) = (accuracy(log, topics, &finals)?, alerts(log, topics)?);
     let mut totals: HashMap<u32, aggregator::Totals> = HashMap::new();
     each(log, &topics.changelog("aggregator"), &mut |(partition, key), value| {
         if let Some(newest) = aggregator::decode_totals(key, value) {
@@ -75,6 +77,8 @@ pub fn of(log: &dyn Log, topics: &Topics, raw_rows: u64, parquet_files: u64, sec
         predictions: accuracy.predictions,
         mae_kmh: accuracy.mean(|sums| sums.forecast),
         persistence_mae_kmh: accuracy.mean(|sums| sums.persistence),
+        alerts_opened: alerts.opened,
+        alerts_resolved: alerts.resolved,
         seconds,
     };
     let told = summary.counted + summary.duplicates + summary.invalid + summary.late;
@@ -140,6 +144,26 @@ fn accuracy(log: &dyn Log, topics: &Topics, finals: &Finals) -> Result<Accuracy>
     Ok(accuracy)
 }
 
+/// What became of alerts.
+#[derive(Default)]
+struct Alerts {
+    opened: u64,
+    resolved: u64,
+}
+
+fn alerts(log: &dyn Log, topics: &Topics) -> Result<Alerts> {
+    let (mut alerts, mut seen) = (Alerts::default(), HashSet::new());
+    each(log, &topics.alerts, &mut |_, value| {
+        let alert: Alert<'_> = serde_json::from_slice(value)?;
+        let transition = (alert.alert_id.to_string(), alert.sequence);
+        ensure!(seen.insert(transition), "transition {} of {} is there twice", alert.sequence, alert.alert_id);
+        alerts.opened += u64::from(alert.sequence == 1);
+        alerts.resolved += u64::from(matches!(alert.status, AlertStatus::Resolved | AlertStatus::Cleared));
+        Ok(())
+    })?;
+    Ok(alerts)
+}
+
 /// Takes (partition, key) and value.
 type Take<'a> = dyn FnMut((u32, &[u8]), &[u8]) -> Result<()> + 'a;
 
@@ -165,7 +189,11 @@ impl fmt::Display for Summary {
             "{} events sent = {} counted + {} duplicates + {} invalid + {} late; {} raw rows in {} Parquet files",
             self.events, self.counted, self.duplicates, self.invalid, self.late, self.raw_rows, self.parquet_files
         )?;
-        writeln!(f, "{} aggregates, {} forecasts", self.aggregates, self.predictions)?;
+        writeln!(
+            f,
+            "{} aggregates, {} forecasts, {} alerts opened, {} resolved",
+            self.aggregates, self.predictions, self.alerts_opened, self.alerts_resolved
+        )?;
         for (horizon, mae) in &self.mae_kmh {
             let last = self.persistence_mae_kmh.get(horizon).copied().unwrap_or(f64::NAN);
             writeln!(f, "{horizon:>4} min ahead: mean error {mae:.2} km/h; the last value's {last:.2}")?;

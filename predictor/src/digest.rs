@@ -13,7 +13,7 @@ use crate::forecast::snapshot::Snapshot;
 
 /// Blocks kept of each partition: a partition is at most [`AHEAD`] frames ahead of its own forecasts, so at most
 /// twice as many ahead of another's, and learning looks a further hour back.
-pub const KEPT: i64 = 128;
+pub const KEPT: usize = 128;
 
 /// Windows a partition may take in before their frames have closed.
 pub const AHEAD: i64 = 24;
@@ -28,10 +28,10 @@ pub struct Block {
 }
 
 impl Block {
-    /// Key in the compacted topic: a block takes the place of the one [`KEPT`] windows before.
+    /// Key in the compacted topic: a partition's block number n takes the place of the one [`KEPT`] before.
     #[must_use]
-    pub fn key(&self) -> [u8; 8] {
-        let slot = u32::try_from(self.step.rem_euclid(KEPT)).expect("a remainder");
+    pub fn key(&self, number: i64) -> [u8; 8] {
+        let slot = u32::try_from(number.rem_euclid(KEPT as i64)).expect("a remainder");
         let mut key = [0; 8];
         key[..4].copy_from_slice(&self.partition.to_be_bytes());
         key[4..].copy_from_slice(&slot.to_be_bytes());
@@ -112,12 +112,11 @@ impl Digests {
         if of.last_key_value().is_some_and(|(newest, _)| *newest >= block.step) {
             return;
         }
-        let oldest = block.step - KEPT;
-        while of.first_key_value().is_some_and(|(step, _)| *step <= oldest) {
-            of.pop_first();
-        }
         let deviations = block.deviations();
         of.insert(block.step, Told { block: Arc::new(block), deviations });
+        if of.len() > KEPT {
+            of.pop_first();
+        }
     }
 
     #[must_use]
@@ -205,7 +204,10 @@ mod tests {
         // Told again, it changes nothing.
         digests.tell(block(0, 10, &[1.0]));
         assert_eq!(digests.network(10).deviation, -10.0);
-        digests.tell(block(0, 10 + KEPT, &[50.0]));
+        let kept = i64::try_from(KEPT).expect("small");
+        (14..12 + kept).for_each(|step| digests.tell(block(0, step, &[50.0])));
+        assert!(digests.block(0, 10).is_some());
+        digests.tell(block(0, 5_000, &[50.0]));
         assert!(digests.block(0, 10).is_none() && digests.block(0, 13).is_some());
     }
 }

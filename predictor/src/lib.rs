@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `machine.rs` | [`Predictor`], the machine: partitions and digests |
 //! | `partition.rs` | aggregates and markers to histories and blocks; when a frame closes; messages |
+//! | `queue.rs` | what was read and waits for frames to keep up |
 //! | `segment.rs` | a segment's newest windows and profile |
 //! | `digest.rs` | what partitions tell each other at a window's end |
 //! | `frames.rs` | a frame: score, learn, forecast |
@@ -18,6 +19,7 @@ pub mod forecast;
 mod frames;
 mod machine;
 mod partition;
+mod queue;
 mod segment;
 mod settings;
 mod worker;

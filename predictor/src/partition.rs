@@ -16,6 +16,7 @@ use crate::forecast::STEP_MS;
 use crate::forecast::snapshot::{Calendar, Snapshot};
 use crate::frames::{Forecast, Frames, Score};
 use crate::machine::{DIGEST, PREDICTIONS};
+use crate::queue::{Input, Queue};
 use crate::segment::{Segment, decode_hour, encode_hour};
 
 /// Version of what is learnt while running.
@@ -31,13 +32,20 @@ const PASSED: u8 = b'p';
 const SEGMENT: u8 = b'g';
 const HOUR: u8 = b'w';
 const FRAMES: u8 = b'f';
+const QUEUED: u8 = b'q';
 
 /// The state of one assigned partition.
 pub struct Partition {
     number: u32,
     /// The newest window end that a marker has passed.
     passed: Option<i64>,
+    /// A marker on the way to which more windows are to be passed.
+    marker: Option<i64>,
+    /// Blocks told so far.
+    told: i64,
     passed_dirty: bool,
+    /// What was read and waits for frames to keep up.
+    queue: Queue,
     segments: BTreeMap<Box<str>, Segment>,
     frames: Frames,
     /// Segments forgotten since the last commit, and the hours of their profiles.
@@ -55,7 +63,10 @@ impl Partition {
         Self {
             number,
             passed: None,
+            marker: None,
+            told: 0,
             passed_dirty: false,
+            queue: Queue::default(),
             segments: BTreeMap::new(),
             frames: Frames::new(number, &settings.horizons),
             forgotten: Vec::new(),
@@ -65,19 +76,16 @@ impl Partition {
         }
     }
 
-    /// Whether every window that was passed has been forecast.
+    /// Whether everything that was read has been taken in and forecast.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        self.frames.closed() == self.passed
+        self.frames.closed() == self.passed && self.marker.is_none() && self.queue.is_empty()
     }
 
     /// Whether frames keep up with what is taken in.
     #[must_use]
     pub fn takes_more(&self) -> bool {
-        match (self.passed, self.frames.closed()) {
-            (Some(passed), Some(closed)) => passed - closed < AHEAD,
-            _ => true,
-        }
+        !self.is_ahead() && self.marker.is_none() && self.queue.is_empty()
     }
 
     #[must_use]
@@ -97,61 +105,85 @@ impl Partition {
 
     /// A record of the aggregates' topic.
     pub fn record(&mut self, record: &Record<'_>, settings: &Settings, out: &mut Outbox) {
-        if let Some(marker_ms) = record.watermark_ms() {
-            return self.marker(marker_ms.div_euclid(STEP_MS), settings, out);
-        }
-        let Some(value) = record.value else { return };
-        match serde_json::from_slice::<Aggregate<'_>>(value) {
-            Ok(aggregate) => self.aggregate(&aggregate, settings),
-            Err(error) => {
-                self.invalid += 1;
-                tracing::warn!(
-                    partition = self.number, offset = record.offset, %error,
-                    "record {} of partition {} is no aggregate: {error}", record.offset, self.number
-                );
+        let input = match (record.watermark_ms(), record.value) {
+            (Some(marker_ms), _) => Input::Marker(marker_ms.div_euclid(STEP_MS)),
+            (None, None) => return,
+            (None, Some(value)) => match serde_json::from_slice::<Aggregate<'_>>(value) {
+                Ok(aggregate) => match Input::of(&aggregate) {
+                    Some(input) => input,
+                    None => return,
+                },
+                Err(error) => {
+                    self.invalid += 1;
+                    tracing::warn!(
+                        partition = self.number, offset = record.offset, %error,
+                        "record {} of partition {} is no aggregate: {error}", record.offset, self.number
+                    );
+                    return;
+                }
+            },
+        };
+        self.queue.push(input);
+        self.work(settings, out);
+    }
+
+    /// Takes in what has come, in order, as far as frames keep up.
+    fn work(&mut self, settings: &Settings, out: &mut Outbox) {
+        loop {
+            if let Some(marker) = self.marker {
+                while let Some(step) = self.next_step(marker) {
+                    if self.is_ahead() {
+                        return;
+                    }
+                    self.pass(step, settings, out);
+                }
+                self.marker = None;
+                self.forget_silent(marker, settings);
+                out.hurry();
+            }
+            match self.queue.pop() {
+                Some(Input::Aggregate { segment, step, speed, position }) => {
+                    self.hear(segment, step, speed, position, settings);
+                }
+                Some(Input::Marker(step)) => {
+                    self.marker = Some(step).filter(|step| self.passed.is_none_or(|passed| *step > passed));
+                    self.passed_dirty = true;
+                }
+                None => return,
             }
         }
     }
 
-    fn aggregate(&mut self, aggregate: &Aggregate<'_>, settings: &Settings) {
-        let Some(speed) = aggregate.avg_speed else { return };
-        let step = aggregate.window_end.div_euclid(STEP_MS);
-        let passed = self.passed.unwrap_or(step - 1);
-        if !self.segments.contains_key(&*aggregate.segment_id) {
-            self.segments.insert((&*aggregate.segment_id).into(), Segment::new(passed.min(step - 1)));
-        }
-        let segment = self.segments.get_mut(&*aggregate.segment_id).expect("inserted above");
-        if let Some(Position { latitude, longitude }) = aggregate.coordinates {
-            segment.position = Some((latitude, longitude));
-        }
-        #[expect(clippy::cast_possible_truncation, reason = "a speed")]
-        segment.hear(step, speed as f32, &settings.time_zone);
+    fn hear(&mut self, segment: Box<str>, step: i64, speed: f32, position: Option<(f64, f64)>, settings: &Settings) {
+        let passed = self.passed.unwrap_or(step - 1).min(step - 1);
+        let segment = self.segments.entry(segment).or_insert_with(|| Segment::new(passed));
+        segment.position = position.or(segment.position);
+        segment.hear(step, speed, &settings.time_zone);
     }
 
-    /// The partition is complete up to this window's end.
-    fn marker(&mut self, step: i64, settings: &Settings, out: &mut Outbox) {
-        let first = match self.passed {
-            Some(passed) => passed + 1,
-            None => self.segments.values().flat_map(Segment::open).min().unwrap_or(step),
+    /// The next window end to pass on the way to a marker. Of a long silence only the end is gone through window by
+    /// window, so that a gap of weeks costs nothing.
+    fn next_step(&self, marker: i64) -> Option<i64> {
+        let (first, latest) = match self.passed {
+            Some(passed) if passed >= marker => return None,
+            Some(passed) => (passed + 1, marker - AHEAD + 1),
+            None => (i64::MIN, marker),
         };
-        if step < first {
-            return;
+        if first >= latest {
+            return Some(first);
         }
-        // Of a long silence only the end is gone through window by window.
-        let first = first.max(step - AHEAD + 1);
-        if self.frames.closed().is_none() {
-            self.frames.begin(first);
-        }
-        for step in first..=step {
-            self.pass(step, settings, out);
-        }
-        self.passed = Some(step);
-        self.passed_dirty = true;
-        self.forget_silent(step, settings);
-        out.hurry();
+        let heard = self.segments.values().flat_map(Segment::open).min().unwrap_or(latest);
+        Some(heard.clamp(first, latest))
+    }
+
+    fn is_ahead(&self) -> bool {
+        matches!((self.passed, self.frames.closed()), (Some(passed), Some(closed)) if passed - closed >= AHEAD)
     }
 
     fn pass(&mut self, step: i64, settings: &Settings, out: &mut Outbox) {
+        if self.frames.closed().is_none() {
+            self.frames.begin(step);
+        }
         let horizons: Vec<i64> = settings.horizons.iter().map(|m| i64::from(m / crate::forecast::STEP_MIN)).collect();
         let calendar = Calendar::at(step, &horizons, &settings.time_zone);
         let mut segments = Vec::with_capacity(self.segments.len());
@@ -163,7 +195,10 @@ impl Partition {
         }
         let block = Block { partition: self.number, step, segments };
         block.encode(&mut self.bytes);
-        out.emit(DIGEST, Some(0), Some(&block.key()), Some(&self.bytes), &[]);
+        out.emit(DIGEST, Some(0), Some(&block.key(self.told)), Some(&self.bytes), &[]);
+        self.told += 1;
+        self.passed = Some(step);
+        self.passed_dirty = true;
     }
 
     fn forget_silent(&mut self, step: i64, settings: &Settings) {
@@ -198,6 +233,7 @@ impl Partition {
                 }
             });
             out.hurry();
+            self.work(settings, out);
         }
     }
 
@@ -216,10 +252,17 @@ impl Partition {
     /// Puts what changed since the last commit.
     pub fn flush(&mut self, out: &mut Outbox) {
         let (number, bytes) = (self.number, &mut self.bytes);
-        if let (true, Some(passed)) = (std::mem::take(&mut self.passed_dirty), self.passed) {
-            Writer::new(bytes).i64(passed);
+        if std::mem::take(&mut self.passed_dirty) {
+            let mut fields = Writer::new(bytes);
+            fields.i64(self.passed.unwrap_or(i64::MIN));
+            fields.i64(self.marker.unwrap_or(i64::MIN));
+            fields.i64(self.told);
             out.put(number, &[PASSED], bytes);
         }
+        self.queue.flush(bytes, &mut |place, value| match value {
+            Some(value) => out.put(number, &queue_key(place), value),
+            None => out.delete(number, &queue_key(place)),
+        });
         for (id, hours) in self.forgotten.drain(..) {
             out.delete(number, &segment_key(&id));
             hours.into_iter().for_each(|hour| out.delete(number, &hour_key(&id, hour)));
@@ -242,7 +285,17 @@ impl Partition {
     /// Puts an entry of the changelog back.
     pub fn restore(&mut self, key: &[u8], value: Option<&[u8]>) {
         match (key, value) {
-            ([PASSED], Some(value)) => self.passed = Reader::new(value).and_then(|mut fields| fields.i64()),
+            ([PASSED], Some(value)) => {
+                let Some(mut fields) = Reader::new(value) else { return };
+                let mut step = || fields.i64().filter(|step| *step != i64::MIN);
+                (self.passed, self.marker) = (step(), step());
+                self.told = fields.i64().unwrap_or(0);
+            }
+            ([QUEUED, place @ ..], value) => {
+                if let Ok(place) = place.try_into() {
+                    self.queue.restore(u64::from_be_bytes(place), value);
+                }
+            }
             ([FRAMES, rest @ ..], Some(value)) => {
                 self.frames.restore(rest, value);
             }
@@ -275,6 +328,10 @@ impl Partition {
 
 fn segment_key(id: &str) -> Vec<u8> {
     [&[SEGMENT], id.as_bytes()].concat()
+}
+
+fn queue_key(place: u64) -> Vec<u8> {
+    [&[QUEUED][..], &place.to_be_bytes()].concat()
 }
 
 fn hour_key(id: &str, hour: usize) -> Vec<u8> {

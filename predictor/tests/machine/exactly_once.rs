@@ -63,6 +63,41 @@ fn one_forecast_for_each_segment_window_and_horizon() {
     }
 }
 
+/// All windows of a partition at once, behind one marker, as after an outage; then a gap of three days.
+#[test]
+fn a_marker_may_pass_many_windows() {
+    let feed = |cluster: &mut Cluster, every: i64| {
+        for step in START..START + 300 {
+            for s in 0..4 {
+                cluster.send(
+                    s % 2,
+                    &aggregate(&format!("S{s}"), step, 50.0 + f64::from(u8::try_from(step % 30).expect("small")), 10),
+                );
+            }
+            if (step - START) % every == every - 1 {
+                cluster.marker(step);
+            }
+        }
+        cluster.send(0, &aggregate("S0", START + 1_200, 70.0, 10));
+        cluster.marker(START + 1_210);
+    };
+    let forecasts = |every, instances| {
+        let mut cluster = Cluster::new(settings(), PARTITIONS, instances);
+        feed(&mut cluster, every);
+        cluster.finish();
+        let mut ids: Vec<String> = cluster.forecasts().map(|p| p.prediction_id.into_owned()).collect();
+        ids.sort_unstable();
+        (ids, cluster.predictions)
+    };
+    let (ids, one_by_one) = forecasts(1, 1);
+    for (every, instances) in [(300, 1), (100, 3)] {
+        let found = forecasts(every, instances).0;
+        let differs = found.iter().zip(&ids).find(|(found, expected)| found != expected);
+        assert_eq!((found.len(), differs), (ids.len(), None), "a marker every {every} windows");
+    }
+    assert!(forecasts(1, 3).1 == one_by_one, "three instances forecast otherwise than one");
+}
+
 #[derive(Debug, Clone)]
 enum Action {
     Read(usize, usize),

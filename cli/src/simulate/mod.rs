@@ -34,16 +34,16 @@ use simulation::End;
 /// Simulate traffic on freeways, and the events of its sensors
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  traffic simulate --hours 1 --out events.ndjson            an hour of 200 segments
+  traffic simulate --hours 1 --out events.ndjson         an hour of 200 segments
   traffic simulate --segments 2000 --events 5000000 --out - | head
-  traffic simulate --hours 24 --start 2026-01-05T00:00:00Z  into the log, with watermark markers
-  traffic simulate --hours 24 --start 2026-01-05T08:00:00Z --out day.ndjson --reference truth
-                                                            beside it the network and the true incidents, as CSV
-  traffic simulate --hours 24 --start 2026-01-05T08:00:00Z --out none --plot day.svg --corridor I405_S
-                                                            only a picture of one corridor's speeds
+  traffic simulate --hours 24 --start 2026-01-05T08:00Z  into the log, with watermark markers
+  traffic simulate --hours 24 --out day.ndjson --reference truth
+      beside the events the network and the true incidents, as CSV
+  traffic simulate --hours 24 --start 2026-01-05T08:00Z --out none --plot day.svg
+      only a picture of the first corridor's speeds; --corridor names another
 
-The same --seed and --start give the same events. It is a cell transmission model with rush hours of the time zone
-America/Los_Angeles; see docs/simulation.md.")]
+The same --seed and --start give the same events. Rush hours are those of America/Los_Angeles.
+The model is a cell transmission model; docs/simulation.md tells it and its sources.")]
 pub struct SimulateArgs {
     /// A file, `-` for stdout, `log` for the topic of events, or `none`
     #[arg(long, default_value = "log")]

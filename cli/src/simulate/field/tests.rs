@@ -127,6 +127,18 @@ fn one_day_goes_over_into_the_next() {
     assert!(worst < 1e-3, "{worst} vehicles appear or vanish in a cell");
 }
 
+#[test]
+fn an_incident_lasts_into_the_next_day() {
+    let mut field = field(1, 120, 5.0, MONDAY_MS + 23 * HOUR_MS);
+    field.cover(field.day.end_ms - SAMPLE_MS);
+    let exits = |field: &Field| field.traffic.iter().flat_map(|t| t.state.exit.clone()).collect::<Vec<f64>>();
+    let before = exits(&field);
+    field.begin(field.day.next());
+    let lasting = field.incidents.iter().filter(|i| i.active(field.day.begin_ms) && i.begin_ms < field.day.begin_ms);
+    assert!(lasting.count() > 2);
+    assert_eq!(before, exits(&field));
+}
+
 /// Vehicles counted by a sensor over a day = vehicles counted by the next one, if no ramp is between and none waits.
 #[test]
 fn counts_are_conserved_from_sensor_to_sensor() {

@@ -22,10 +22,8 @@ pub struct InitArgs {
 
 pub fn run(args: &InitArgs, process: &Process) -> Result<()> {
     let log = process.log()?;
-    let (config, mut rows) = (&process.config, Vec::new());
-    let mut specs = config.topics.specs();
-    specs.push(config.topics.changelog(config.application_id(aggregator::APPLICATION), config.topics.partitions));
-    for spec in specs {
+    let mut rows = Vec::new();
+    for spec in crate::flow::topics(&process.config) {
         let there = log.partitions(&spec.name)?.is_some();
         log.ensure_topics(std::slice::from_ref(&spec))?;
         rows.push(serde_json::json!({

@@ -5,6 +5,8 @@ use clap::Args;
 use common::stream::{Log, TopicPartition};
 use serde::Serialize;
 
+use crate::flow::Reading;
+
 /// How far a group is behind, partition by partition
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -20,12 +22,6 @@ pub struct LagArgs {
     /// One JSON object
     #[arg(long)]
     pub json: bool,
-}
-
-/// A group and the topics it reads.
-pub struct Reading {
-    pub group: String,
-    pub topics: Vec<String>,
 }
 
 #[derive(Serialize)]

@@ -3,12 +3,14 @@
 mod alerts;
 mod demo;
 mod feed;
+mod flow;
 mod init;
 mod inspect;
 mod lag;
 mod replay;
 mod simulate;
 mod units;
+mod up;
 mod verify;
 
 use std::path::PathBuf;
@@ -34,6 +36,7 @@ struct Cli {
 enum Command {
     Alerts(alerts::AlertsArgs),
     Demo(demo::DemoArgs),
+    Up(up::UpArgs),
     Init(init::InitArgs),
     Replay(replay::ReplayArgs),
     Simulate(simulate::SimulateArgs),
@@ -53,22 +56,27 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<()> {
-    let config = Config::from_process(cli.config.as_deref(), &[])?;
-    let process = Process::start("traffic", config, None)?;
-    let (runtime, stop) = (process.runtime().clone(), process.shutdown.clone());
+    let (flags, port) = match &cli.command {
+        Command::Up(up::UpArgs { instance: Some(name), .. }) => (vec![("instance", name.as_str())], Some(up::PORT)),
+        Command::Up(_) => (Vec::new(), Some(up::PORT)),
+        _ => (Vec::new(), None),
+    };
+    let config = Config::from_process(cli.config.as_deref(), &flags)?;
+    let process = Process::start("traffic", config, port)?;
     match &cli.command {
         Command::Alerts(args) => alerts::run(args, &process),
-        Command::Demo(args) => demo::run(args, &runtime, &stop),
+        Command::Demo(args) => demo::run(args, &process),
+        Command::Up(args) => up::run(args, &process),
         Command::Init(args) => init::run(args, &process),
         Command::Replay(args) => {
             let mut source = args.source()?;
             feed_log(&process, source.as_mut(), args.speed)
         }
         Command::Simulate(args) => {
-            let mut source = args.source(process.clock.now_ms())?;
-            if args.out == "log" { feed_log(&process, &mut source, feed::Speed::Max) } else { args.write(&mut source) }
+            let feed = &mut |source: &mut simulate::Simulation| feed_log(&process, source, feed::Speed::Max);
+            simulate::run(args, process.clock.now_ms(), feed)
         }
-        Command::Lag(args) => lag::run(args, process.log()?.as_ref(), &readings(&process)),
+        Command::Lag(args) => lag::run(args, process.log()?.as_ref(), &flow::readings(&process.config)),
         Command::Inspect(args) => inspect::run(args, &process),
         Command::Verify(args) => verify::run(args, &process),
     }
@@ -97,13 +105,4 @@ fn feed_log(process: &Process, source: &mut dyn feed::Source, speed: feed::Speed
     eprintln!("{sent} events sent to {topic} in {}.{:03} s", took_ms / 1000, took_ms % 1000);
     ensure!(!process.shutdown.requested(), "stopped before the end");
     Ok(())
-}
-
-/// The groups of the flow, and what they read.
-fn readings(process: &Process) -> Vec<lag::Reading> {
-    let topics = process.config.topics.names();
-    vec![
-        lag::Reading { group: aggregator::APPLICATION.into(), topics: vec![topics.events.clone(), topics.rekeyed] },
-        lag::Reading { group: ingest::APPLICATION.into(), topics: vec![topics.events] },
-    ]
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -34,13 +34,22 @@ impl Worker {
     /// If the binary has not been built: `cargo test` builds the binaries of the tested package only.
     #[must_use]
     pub fn start(binary: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_in(Path::new("."), binary, arguments, environment)
+    }
+
+    /// The same, standing in `directory`.
+    ///
+    /// # Panics
+    /// If the binary has not been built.
+    #[must_use]
+    pub fn start_in(directory: &Path, binary: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let path = built(binary);
         assert!(path.exists(), "{} is not built: run `cargo build --workspace` first", path.display());
         let mut command = Command::new(path);
         for name in inherited_settings() {
             command.env_remove(name);
         }
-        Self::spawn(binary, command.args(arguments).envs(environment.iter().copied()))
+        Self::spawn(binary, command.current_dir(directory).args(arguments).envs(environment.iter().copied()))
     }
 
     fn spawn(name: &str, command: &mut Command) -> Self {

@@ -114,8 +114,8 @@ impl Sensors {
                 save(member.as_mut(), &progress)?;
                 member.commit(&[])?;
                 self.sent.store(progress.events, Ordering::Relaxed);
-            } else if self.may_close(generator.now_ms()) {
-                send_markers(member.as_mut(), &self.topic, partitions, window_end(generator.now_ms()))?;
+            } else if let Some(end_ms) = self.may_close(generator.now_ms()) {
+                send_markers(member.as_mut(), &self.topic, partitions, end_ms)?;
                 member.commit(&[])?;
                 return Ok(());
             }
@@ -126,9 +126,11 @@ impl Sensors {
         Ok(())
     }
 
-    /// Whether all was sent, and the window of the last event is over by the clock: a marker ahead of it closes nothing.
-    fn may_close(&self, reached_ms: i64) -> bool {
-        self.until_ms.is_some_and(|end_ms| reached_ms >= end_ms) && self.clock.now_ms() >= window_end(reached_ms)
+    /// The end of the last event's window, once all was sent and the clock has passed it: a marker ahead of the clock
+    /// closes nothing. The next event may be much later, where all sensors are silent.
+    fn may_close(&self, next_ms: i64) -> Option<i64> {
+        let end_ms = self.until_ms.filter(|until_ms| next_ms >= *until_ms).map(window_end)?;
+        (self.clock.now_ms() >= end_ms).then_some(end_ms)
     }
 
     /// The event time that may be sent by now: never ahead of the clock.

@@ -1,11 +1,18 @@
-//! A deterministic stream of sensor events: daily curve, noise, duplicates, disorder, late and malformed ones.
+//! A deterministic stream of sensor events: what sensors see of the simulated traffic, with duplicates, disorder,
+//! late and malformed events, and without those of silent sensors.
 //!
-//! Event number *k* is a function of the configuration and *k* alone, so a stream goes on after a crash from a
-//! single number.
+//! Every sensor has a slot in every interval. What slot *k* sends is a function of the configuration and *k* alone, so
+//! a stream goes on after a crash from a single number; the traffic up to then is simulated again (see `field`).
 
 use serde::{Deserialize, Serialize};
 
-/// What the sensors do. Rates are shares of all events.
+use super::chance::mix;
+use super::faults::{Faults, STUCK_MS};
+use super::field::{Field, SAMPLE_MS};
+use super::network::Network;
+use super::sensor::{self, Reading};
+
+/// What the sensors do. Rates are shares of all events, if nothing else is said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GeneratorConfig {
     pub seed: u64,
@@ -18,6 +25,20 @@ pub struct GeneratorConfig {
     pub disorder: f64,
     pub late: f64,
     pub malformed: f64,
+    /// Incidents by segment and day, on average.
+    #[serde(default = "default_incidents")]
+    pub incidents: f64,
+    /// Times a sensor falls silent in a day, on average; it gets stuck a quarter as often.
+    #[serde(default = "default_dropouts")]
+    pub dropouts: f64,
+}
+
+fn default_incidents() -> f64 {
+    0.04
+}
+
+fn default_dropouts() -> f64 {
+    0.04
 }
 
 impl Default for GeneratorConfig {
@@ -31,16 +52,18 @@ impl Default for GeneratorConfig {
             disorder: 0.05,
             late: 0.001,
             malformed: 0.001,
+            incidents: default_incidents(),
+            dropouts: default_dropouts(),
         }
     }
 }
 
-/// How many events were emitted.
+/// The next slot: how many slots are done, those of silent sensors included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Position(pub u64);
 
 /// What an event is meant to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Normal,
     Duplicate,
@@ -63,23 +86,43 @@ pub struct Emission {
 pub const DISORDER_MS: i64 = 25_000;
 const MARKER_EVERY_MS: i64 = 60_000;
 const LATE_MS: i64 = 45 * 60_000;
+const LATER_MS: i64 = 30 * 60_000;
+/// A duplicate comes at most so many slots after its original.
+const DUPLICATE_SLOTS: u64 = 250;
 
 pub struct Generator {
     config: GeneratorConfig,
-    next: u64,
+    /// The next event's.
+    next: Slot,
+    /// When the last event happened, once there was one, epoch ms.
+    last_ms: Option<i64>,
+    /// When each sensor's slot is, from the begin of an interval, ms.
+    offsets_ms: Vec<i64>,
     sensors: Vec<Sensor>,
-    /// Speed as a share of free flow, per 5 minutes of the day.
-    day: Vec<f64>,
+    field: Field,
+    faults: Faults,
+    /// Nobody asks for faults before this much ago, ms.
+    memory_ms: i64,
     /// Cumulated shares of malformed, late and duplicate events, of 2^32.
     shares: [u64; 3],
     disorder: u64,
 }
 
+/// A sensor's turn in an interval.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    number: u64,
+    sensor: usize,
+    at_ms: i64,
+}
+
 struct Sensor {
     id: String,
+    /// Between the event's number and its time.
+    middle: String,
     /// The end of every message of this sensor.
     tail: String,
-    free_flow_kmh: f64,
+    bias: f64,
 }
 
 impl Generator {
@@ -89,127 +132,198 @@ impl Generator {
     }
 
     /// Goes on behind `position`.
+    ///
+    /// # Panics
+    /// If the configuration has no segments.
     #[must_use]
     pub fn resume(config: GeneratorConfig, position: Position) -> Self {
-        const ROADS: [&str; 8] = ["I405_N", "I405_S", "I5_N", "I5_S", "US101_N", "US101_S", "I10_E", "I10_W"];
-        let sensors = (0..config.segments).map(|i| {
-            let chance = mix(config.seed ^ 0x5e6, u64::from(i));
-            let (latitude, longitude) = (34.0 + share(chance) * 0.5, -118.5 + share(chance >> 32) * 0.5);
-            Sensor {
-                id: format!("SEG_{}_{:04}", ROADS[i as usize % ROADS.len()], i as usize / ROADS.len() + 1),
-                tail: format!(
-                    r#","coordinates":{{"latitude":{latitude:.6},"longitude":{longitude:.6}}},"source":"SENSOR","quality_score":1.0}}"#
-                ),
-                free_flow_kmh: 85.0 + share(chance >> 16) * 30.0,
-            }
+        let network = Network::new(config.seed, config.segments);
+        assert!(!network.segments.is_empty(), "at least one segment is needed");
+        let sensors = network.segments.iter().enumerate().map(|(i, segment)| Sensor {
+            id: segment.id.clone(),
+            middle: format!(r#"","segment_id":"{}","timestamp":"#, segment.id),
+            tail: format!(
+                r#","coordinates":{{"latitude":{:.6},"longitude":{:.6}}},"source":"SENSOR","quality_score":1.0}}"#,
+                segment.latitude, segment.longitude
+            ),
+            bias: sensor::bias(config.seed, i as u64),
         });
-        let sensors = sensors.collect();
+        let sensors: Vec<Sensor> = sensors.collect();
         let mut sum = 0.0;
         let shares = [config.malformed, config.late, config.duplicates].map(|rate| {
             sum += rate;
             threshold(sum)
         });
+        // The oldest that an event can tell of: it is late or a duplicate, of a sensor that was stuck then.
+        let duplicate_ms = offset_ms(&config, DUPLICATE_SLOTS);
+        let memory_ms = (LATE_MS + LATER_MS).max(duplicate_ms + DISORDER_MS) + STUCK_MS + config.interval_ms;
+        let memory_ms = memory_ms + 2 * SAMPLE_MS;
+        let at_ms = config.start_ms.saturating_add(offset_ms(&config, position.0));
+        let first_ms = config.start_ms - STUCK_MS - config.interval_ms - 2 * SAMPLE_MS;
+        let from_ms = (at_ms - memory_ms).max(first_ms);
+        let faults = Faults::new(config.seed, config.dropouts, sensors.len(), from_ms);
+        let field = Field::new(network, config.seed, config.incidents, from_ms, memory_ms);
         let disorder = threshold(config.disorder);
-        Self { next: position.0, sensors, day: day(), shares, disorder, config }
+        let offsets_ms = (0..u64::from(config.segments)).map(|turn| offset_ms(&config, turn)).collect();
+        let next = Slot { number: 0, sensor: 0, at_ms };
+        let mut generator =
+            Self { next, last_ms: None, offsets_ms, sensors, field, faults, memory_ms, shares, disorder, config };
+        generator.next = generator.slot(position.0);
+        generator.skip();
+        generator
     }
 
     #[must_use]
     pub fn position(&self) -> Position {
-        Position(self.next)
+        Position(self.next.number)
     }
 
     /// When the next event happens, epoch ms.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
-        self.at_ms(self.next)
+        self.next.at_ms
+    }
+
+    /// The network that the sensors watch.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        self.field.network()
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &GeneratorConfig {
+        &self.config
     }
 
     /// After an event: the time up to which a marker may say that all events were emitted, once a minute.
     #[must_use]
     pub fn marker_due(&self) -> Option<i64> {
-        let minute = |k| (self.at_ms(k) - self.config.start_ms) / MARKER_EVERY_MS;
-        let crossed = self.next > 0 && minute(self.next) > minute(self.next - 1);
+        let minute = |at_ms| (at_ms - self.config.start_ms) / MARKER_EVERY_MS;
+        let crossed = self.last_ms.is_some_and(|last_ms| minute(self.now_ms()) > minute(last_ms));
         crossed.then(|| self.now_ms() - DISORDER_MS)
     }
 
     /// Writes the next event into `out`.
     pub fn next(&mut self, out: &mut Emission) -> Kind {
-        let k = self.next;
-        self.next += 1;
-        let kind = self.kind(k);
-        // A duplicate repeats the nearest ordinary event before it.
-        let original = if kind == Kind::Duplicate {
-            let back = 1 + mix(self.config.seed ^ 0xd0b, k) % 200;
-            (0..=k.saturating_sub(back)).rev().take(50).find(|j| self.kind(*j) == Kind::Normal)
-        } else {
-            None
-        };
-        self.write(original.unwrap_or(k), kind, out);
+        let slot = self.next;
+        if slot.at_ms >= self.field.covered_ms() {
+            self.field.cover(slot.at_ms);
+        }
+        let kind = self.kind(slot);
+        let original = if kind == Kind::Duplicate { self.original(slot) } else { None };
+        self.write(original.unwrap_or(slot), kind, out);
+        self.last_ms = Some(slot.at_ms);
+        self.next = self.after(slot);
+        self.skip();
         if kind == Kind::Duplicate && original.is_none() { Kind::Normal } else { kind }
     }
 
-    fn at_ms(&self, k: u64) -> i64 {
-        let per_interval = u64::from(self.config.segments.max(1));
-        let (rounds, turn) = (k / per_interval, k % per_interval);
-        let interval_ms = self.config.interval_ms.unsigned_abs();
-        let passed_ms = rounds * interval_ms + turn * interval_ms / per_interval;
-        self.config.start_ms + i64::try_from(passed_ms).unwrap_or(i64::MAX - self.config.start_ms)
+    /// What a duplicate repeats: an ordinary event a while before it.
+    fn original(&self, slot: Slot) -> Option<Slot> {
+        let back = 1 + mix(self.config.seed ^ 0xd0b, slot.number) % (DUPLICATE_SLOTS - 50);
+        let mut before = (0..=slot.number.saturating_sub(back)).rev().take(50).map(|k| self.slot(k));
+        before.find(|s| self.kind(*s) == Kind::Normal && self.sends(*s))
     }
 
-    fn kind(&self, k: u64) -> Kind {
-        let chance = mix(self.config.seed, k) & 0xffff_ffff;
+    /// Goes on to the next slot whose sensor is not silent.
+    fn skip(&mut self) {
+        loop {
+            let at_ms = self.next.at_ms;
+            if at_ms >= self.faults.covered_ms() {
+                self.faults.cover(at_ms);
+                self.faults.forget(at_ms - self.memory_ms);
+            }
+            if self.sends(self.next) {
+                return;
+            }
+            self.next = self.after(self.next);
+        }
+    }
+
+    fn sends(&self, slot: Slot) -> bool {
+        !self.faults.silent(slot.sensor, slot.at_ms)
+    }
+
+    fn slot(&self, number: u64) -> Slot {
+        let sensor = usize::try_from(number % self.sensors.len() as u64).expect("below a usize");
+        Slot { number, sensor, at_ms: self.config.start_ms.saturating_add(offset_ms(&self.config, number)) }
+    }
+
+    /// The slot after this one, as `slot` has it, without a division.
+    fn after(&self, slot: Slot) -> Slot {
+        let begin_ms = slot.at_ms - self.offsets_ms[slot.sensor];
+        let (number, sensor) = (slot.number + 1, slot.sensor + 1);
+        match self.offsets_ms.get(sensor) {
+            Some(offset_ms) => Slot { number, sensor, at_ms: begin_ms + offset_ms },
+            None => Slot { number, sensor: 0, at_ms: begin_ms + self.config.interval_ms },
+        }
+    }
+
+    fn kind(&self, slot: Slot) -> Kind {
+        let chance = mix(self.config.seed, slot.number) & 0xffff_ffff;
         match self.shares.iter().position(|share| chance < *share) {
             Some(0) => Kind::Malformed,
             // Nothing is late in the first hours.
-            Some(1) if self.at_ms(k) > self.config.start_ms + 2 * LATE_MS => Kind::Late,
-            Some(2) if k > 0 => Kind::Duplicate,
+            Some(1) if slot.at_ms > self.config.start_ms + 2 * LATE_MS => Kind::Late,
+            Some(2) if slot.number > 0 => Kind::Duplicate,
             _ => Kind::Normal,
         }
     }
 
-    fn write(&self, k: u64, kind: Kind, out: &mut Emission) {
-        let chance = mix(self.config.seed ^ 0xe7e, k);
-        let sensor = &self.sensors[usize::try_from(k % self.sensors.len() as u64).expect("below a usize")];
+    fn write(&self, slot: Slot, kind: Kind, out: &mut Emission) {
+        let chance = mix(self.config.seed ^ 0xe7e, slot.number);
         let age_ms = if kind == Kind::Late {
-            LATE_MS + below(chance, 1_800_000)
+            LATE_MS + below(chance, LATER_MS)
         } else if chance & 0xffff_ffff < self.disorder {
             below(chance >> 8, DISORDER_MS)
         } else {
             0
         };
-        out.timestamp_ms = (self.at_ms(k) - age_ms).max(self.config.start_ms);
+        let id = self.sensors[slot.sensor].id.as_str();
+        out.timestamp_ms = (slot.at_ms - age_ms).max(self.config.start_ms);
         out.key.clear();
-        out.key.extend_from_slice(sensor.id.as_bytes());
+        out.key.extend_from_slice(id.as_bytes());
         out.value.clear();
         if kind == Kind::Malformed {
-            return malformed(chance, &sensor.id, out);
+            return malformed(chance, id, out);
         }
-        self.reading(k, chance, sensor, out);
+        let reading = self.reading(slot.sensor, out.timestamp_ms, mix(chance, 2));
+        self.message(slot, reading, out);
     }
 
-    fn reading(&self, k: u64, chance: u64, sensor: &Sensor, out: &mut Emission) {
-        let slot = out.timestamp_ms.div_euclid(300_000).rem_euclid(288);
-        let flow = self.day[usize::try_from(slot).expect("below 288")];
-        let noise = share(chance >> 20) - 0.5;
-        let speed_kmh = (sensor.free_flow_kmh * flow + noise * 12.0).clamp(3.0, 130.0);
-        let vehicles = ((1.3 - flow) * 20.0 + noise * 4.0).max(0.0);
-        let occupancy = ((1.05 - flow) * 60.0 + noise * 5.0).clamp(0.5, 95.0);
+    /// What a sensor measures at a time; one that is stuck says what it said when it got stuck.
+    fn reading(&self, sensor: usize, at_ms: i64, chance: u64) -> Reading {
+        let (at_ms, chance) = match self.faults.stuck(sensor, at_ms) {
+            Some(stuck_ms) => (stuck_ms, mix(sensor as u64, stuck_ms.unsigned_abs())),
+            None => (at_ms, chance),
+        };
+        sensor::read(self.field.truth(sensor, at_ms, self.config.interval_ms), self.sensors[sensor].bias, chance)
+    }
+
+    fn message(&self, slot: Slot, reading: Reading, out: &mut Emission) {
+        let sensor = &self.sensors[slot.sensor];
         let (mut number, value) = (itoa::Buffer::new(), &mut out.value);
         value.extend_from_slice(br#"{"event_id":"EVT_"#);
-        value.extend_from_slice(number.format(k).as_bytes());
-        value.extend_from_slice(br#"","segment_id":""#);
-        value.extend_from_slice(sensor.id.as_bytes());
-        value.extend_from_slice(br#"","timestamp":"#);
+        value.extend_from_slice(number.format(slot.number).as_bytes());
+        value.extend_from_slice(sensor.middle.as_bytes());
         value.extend_from_slice(number.format(out.timestamp_ms).as_bytes());
         value.extend_from_slice(br#","speed":"#);
-        push_tenths(value, speed_kmh);
+        push_tenths(value, reading.speed);
         value.extend_from_slice(br#","volume":"#);
-        #[expect(clippy::cast_possible_truncation, reason = "a few vehicles")]
-        value.extend_from_slice(number.format(vehicles as i64).as_bytes());
+        value.extend_from_slice(number.format(reading.volume).as_bytes());
         value.extend_from_slice(br#","occupancy":"#);
-        push_tenths(value, occupancy);
+        push_tenths(value, reading.occupancy);
         value.extend_from_slice(sensor.tail.as_bytes());
     }
+}
+
+/// From the first slot to the k-th, ms.
+fn offset_ms(config: &GeneratorConfig, k: u64) -> i64 {
+    let per_interval = u64::from(config.segments.max(1));
+    let (rounds, turn) = (k / per_interval, k % per_interval);
+    let interval_ms = config.interval_ms.unsigned_abs();
+    let passed_ms = rounds.saturating_mul(interval_ms).saturating_add(turn * interval_ms / per_interval);
+    i64::try_from(passed_ms).unwrap_or(i64::MAX)
 }
 
 /// What broken senders send.
@@ -224,36 +338,10 @@ fn malformed(chance: u64, segment: &str, out: &mut Emission) {
     out.value.extend_from_slice(text.as_bytes());
 }
 
-fn push_tenths(out: &mut Vec<u8>, value: f64) {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a speed or a share")]
-    let tenths = (value * 10.0) as u64;
+fn push_tenths(out: &mut Vec<u8>, tenths: u32) {
     out.extend_from_slice(itoa::Buffer::new().format(tenths / 10).as_bytes());
     out.push(b'.');
     out.push(b'0' + u8::try_from(tenths % 10).expect("a digit"));
-}
-
-/// Morning and evening rush: speed as a share of free flow for each 5 minutes of the (UTC) day.
-fn day() -> Vec<f64> {
-    let dip = |hour: f64, at: f64, width: f64, depth: f64| depth * (-((hour - at) / width).powi(2)).exp();
-    (0..288_u32)
-        .map(|slot| {
-            let hour = (f64::from(slot) / 12.0 + 16.0) % 24.0;
-            1.0 - dip(hour, 8.0, 1.2, 0.55) - dip(hour, 17.5, 1.6, 0.65) - dip(hour, 13.0, 3.0, 0.15)
-        })
-        .collect()
-}
-
-/// SplitMix64 of the k-th number.
-fn mix(seed: u64, k: u64) -> u64 {
-    let mut z = seed.wrapping_add(k.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
-/// 0-1 from 16 bits.
-fn share(chance: u64) -> f64 {
-    f64::from(u32::try_from(chance & 0xffff).expect("16 bits")) / 65_535.0
 }
 
 fn below(chance: u64, n: i64) -> i64 {
@@ -267,71 +355,4 @@ fn threshold(rate: f64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config() -> GeneratorConfig {
-        GeneratorConfig { duplicates: 0.1, late: 0.02, malformed: 0.02, ..GeneratorConfig::default() }
-    }
-
-    fn take(generator: &mut Generator, n: usize) -> Vec<(Kind, Vec<u8>, i64)> {
-        let mut out = Emission::default();
-        let mut next = || {
-            let kind = generator.next(&mut out);
-            (kind, out.value.clone(), out.timestamp_ms)
-        };
-        (0..n).map(|_| next()).collect()
-    }
-
-    #[test]
-    fn a_stream_goes_on_from_any_position() {
-        let whole = take(&mut Generator::new(config()), 3_000);
-        for at in [0, 1, 777, 2_999] {
-            let mut rest = Generator::resume(config(), Position(at));
-            let at = usize::try_from(at).expect("small");
-            assert_eq!(take(&mut rest, 3_000 - at), whole[at..]);
-        }
-    }
-
-    #[test]
-    fn kinds_are_what_they_say() {
-        let events = take(&mut Generator::new(config()), 80_000);
-        let count = |kind| events.iter().filter(|e| e.0 == kind).count();
-        assert!((6_000..10_000).contains(&count(Kind::Duplicate)), "{}", count(Kind::Duplicate));
-        assert!((500..2_000).contains(&count(Kind::Late)));
-        assert!((1_200..2_000).contains(&count(Kind::Malformed)));
-        let normaliser = common::model::Normaliser::default();
-        let mut seen = std::collections::HashSet::new();
-        let mut newest = 0;
-        for (kind, value, _) in &events {
-            let parsed = normaliser.parse(value);
-            assert_eq!(parsed.is_err(), *kind == Kind::Malformed, "{}", String::from_utf8_lossy(value));
-            let Ok(event) = parsed else { continue };
-            assert_eq!(seen.insert(event.event_id.to_string()), *kind != Kind::Duplicate);
-            if *kind == Kind::Late {
-                assert!(event.timestamp_ms <= newest - LATE_MS + 1_000);
-            } else if *kind == Kind::Normal {
-                assert!(event.timestamp_ms >= newest - DISORDER_MS);
-            }
-            newest = newest.max(event.timestamp_ms);
-        }
-    }
-
-    #[test]
-    fn a_marker_claims_no_more_than_was_sent() {
-        let mut generator = Generator::new(config());
-        let mut out = Emission::default();
-        let mut claimed = i64::MIN;
-        for _ in 0..50_000 {
-            let kind = generator.next(&mut out);
-            if kind == Kind::Normal {
-                assert!(out.timestamp_ms >= claimed);
-            }
-            if let Some(marker) = generator.marker_due() {
-                assert!(marker >= claimed);
-                claimed = marker;
-            }
-        }
-        assert!(claimed > config().start_ms);
-    }
-}
+mod tests;

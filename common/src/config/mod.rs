@@ -23,6 +23,7 @@ mod http;
 mod kafka;
 mod layers;
 mod location;
+mod predictor;
 mod problems;
 mod telemetry;
 mod topics;
@@ -41,6 +42,7 @@ pub use hdfs::HdfsSettings;
 pub use http::{HttpSettings, Listen};
 pub use kafka::{KafkaSettings, SaslMechanism, SecurityProtocol};
 pub use location::{LogLocation, StoreLocation};
+pub use predictor::PredictorSettings;
 pub use problems::ConfigError;
 pub use telemetry::{LogFormat, TelemetrySettings};
 pub use topics::{Retention, TopicSettings};
@@ -77,6 +79,7 @@ pub struct Config {
     pub aggregator: AggregatorSettings,
     pub alerter: AlerterSettings,
     pub archive: ArchiveSettings,
+    pub predictor: PredictorSettings,
 }
 
 impl Default for Config {
@@ -97,6 +100,7 @@ impl Default for Config {
             aggregator: AggregatorSettings::default(),
             alerter: AlerterSettings::default(),
             archive: ArchiveSettings::default(),
+            predictor: PredictorSettings::default(),
         }
     }
 }
@@ -154,6 +158,7 @@ impl Config {
         self.aggregator.validate(problems);
         self.alerter.validate(problems);
         self.archive.validate(problems);
+        self.predictor.validate(problems);
     }
 
     /// The application id of a worker: as set, else the worker's name.
@@ -202,6 +207,10 @@ fn time_zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<TimeZo
     TimeZone::get(&name).map_err(|_| {
         serde::de::Error::custom("allowed: a name of the IANA database, such as UTC or America/Los_Angeles")
     })
+}
+
+fn optional_time_zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<TimeZone>, D::Error> {
+    time_zone(deserializer).map(Some)
 }
 
 #[cfg(test)]

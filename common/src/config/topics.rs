@@ -68,6 +68,21 @@ impl Default for Retention {
 }
 
 impl Retention {
+    /// Nothing is ever forgotten.
+    #[must_use]
+    pub fn for_ever() -> Self {
+        Self {
+            traffic_events: None,
+            processed_traffic_aggregates: None,
+            traffic_predictions: None,
+            traffic_alerts: None,
+            traffic_events_dlq: None,
+            traffic_events_rekeyed: None,
+            alerter_commands: None,
+            alert_transitions: None,
+        }
+    }
+
     fn of_each(&self) -> [(&'static str, Option<Duration>); 8] {
         [
             ("traffic-events", self.traffic_events),

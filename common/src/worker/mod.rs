@@ -64,7 +64,7 @@ pub struct Process {
     pub clock: Arc<dyn Clock>,
     pub shutdown: Shutdown,
     pub health: Health,
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
 }
 
 /// Why a process can not do its work.
@@ -92,6 +92,7 @@ impl Process {
             .enable_all()
             .build()
             .map_err(|e| failed("the async runtime", &e))?;
+        let runtime = Arc::new(runtime);
         let (shutdown, health) = (Shutdown::default(), Health::default());
         let signals = runtime.block_on(async { shutdown.watch_signals() }).map_err(|e| failed("signals", &e))?;
         runtime.spawn(signals);
@@ -101,6 +102,18 @@ impl Process {
             runtime.spawn(server.run(health.clone(), metrics, shutdown.clone()));
         }
         Ok(Self { config, clock: Arc::new(SystemClock), shutdown, health, runtime })
+    }
+
+    /// The same process under other settings.
+    #[must_use]
+    pub fn with(&self, config: Config) -> Self {
+        Self {
+            config,
+            clock: self.clock.clone(),
+            shutdown: self.shutdown.clone(),
+            health: self.health.clone(),
+            runtime: self.runtime.clone(),
+        }
     }
 
     #[must_use]

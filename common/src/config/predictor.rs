@@ -1,0 +1,53 @@
+//! What the predictor forecasts, and when.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+
+use super::problems::Problems;
+use super::units;
+
+/// `[predictor]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PredictorSettings {
+    /// Minutes ahead.
+    pub horizons: Vec<u32>,
+    /// Whose clock people commute by; `time_zone` if not set.
+    #[serde(deserialize_with = "super::optional_time_zone")]
+    pub time_zone: Option<TimeZone>,
+    /// How long a young frame waits for partitions that say nothing.
+    #[serde(deserialize_with = "units::duration")]
+    pub deadline: Duration,
+    /// How often outputs, state and offsets are committed at most, unless a window has just ended.
+    #[serde(deserialize_with = "units::duration")]
+    pub commit_interval: Duration,
+}
+
+impl Default for PredictorSettings {
+    fn default() -> Self {
+        Self {
+            horizons: vec![15, 30, 60],
+            time_zone: None,
+            deadline: Duration::from_secs(10),
+            commit_interval: Duration::from_millis(100),
+        }
+    }
+}
+
+impl PredictorSettings {
+    pub(super) fn validate(&self, problems: &mut Problems) {
+        let fits = (1..=12).contains(&self.horizons.len())
+            && self.horizons.iter().all(|minutes| minutes % 5 == 0 && (5..=60).contains(minutes))
+            && self.horizons.is_sorted_by(|a, b| a < b);
+        let said = format!("{:?}", self.horizons);
+        problems.require(fits, "predictor.horizons", said, "multiples of 5, of 5 to 60 minutes, ascending");
+        let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        let deadline_fits = self.deadline >= s(1) && self.deadline <= s(300);
+        problems.require(deadline_fits, "predictor.deadline", units::shown(self.deadline), "1s to 5m");
+        let interval_fits = self.commit_interval >= ms(1) && self.commit_interval <= s(5);
+        // A transaction is given up after 10 s.
+        problems.require(interval_fits, "predictor.commit_interval", units::shown(self.commit_interval), "1ms to 5s");
+    }
+}

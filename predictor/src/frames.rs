@@ -1,0 +1,453 @@
+//! A partition's frames: one per window end, closed in order. Closing a frame scores the forecasts whose truth has
+//! come, learns from them, and makes the next ones. What comes out follows from the blocks alone.
+
+use std::collections::BTreeMap;
+
+use common::model::QUANTILES;
+
+use crate::bytes::{Reader, Writer};
+use crate::digest::{Block, Digests};
+use crate::forecast::features::{FEATURES, Network, features};
+use crate::forecast::regression::Regression;
+use crate::forecast::residuals::{BINS, Distribution, Residuals};
+use crate::forecast::snapshot::Snapshot;
+use crate::forecast::{STEP_MIN, profile};
+
+/// Windows between two fits: an hour.
+const FIT_EVERY: i64 = profile::BINS_PER_HOUR as i64;
+/// Spreads are kept apart by the speed that the forecast starts from: free, dense, congested.
+const REGIMES: usize = 3;
+/// A segment's own spread counts as much as the partition's after so many residuals.
+const SHRINK: f64 = 20.0;
+/// Residuals that a spread remembers: a day.
+const MEMORY: f64 = 288.0;
+/// Least spread, km/h.
+const LEAST_KMH: f64 = 0.5;
+const MOST_KMH: f64 = 200.0;
+/// "Close to the forecast", km/h.
+const CLOSE_KMH: f64 = 10.0;
+
+/// How live forecasts did, summed over all that were scored: absolute errors in km/h.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Score {
+    pub scored: f64,
+    pub error: f64,
+    /// The same of the last value as forecast.
+    pub persistence_error: f64,
+}
+
+/// A forecast, km/h.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Forecast {
+    /// Minutes ahead.
+    pub horizon: u32,
+    /// Whether the regression made it.
+    pub learnt: bool,
+    pub quantiles: [f64; QUANTILES],
+    /// Probability that the speed will be within [`CLOSE_KMH`] of the median.
+    pub confidence: f64,
+}
+
+impl Forecast {
+    #[must_use]
+    pub fn median(&self) -> f64 {
+        self.quantiles[QUANTILES / 2]
+    }
+}
+
+/// One horizon's model and what is known of its errors.
+#[derive(Debug, Clone, PartialEq)]
+struct Horizon {
+    minutes: u32,
+    regression: Regression,
+    residuals: Residuals,
+    /// Mean absolute residual over the partition's segments, km/h.
+    spread: f64,
+    trial: Trial,
+    score: Score,
+}
+
+/// Which forecaster has been doing better: both are tried on everything, and only the better one is published.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Trial {
+    /// Windows in which both were scored.
+    windows: f64,
+    /// Recent mean absolute errors, km/h.
+    fallback: f64,
+    regression: f64,
+}
+
+impl Trial {
+    /// Windows that an error remembers: four hours.
+    const MEMORY: f64 = 48.0;
+    /// Fewer windows than this prove nothing.
+    const ENOUGH: f64 = 12.0;
+
+    /// Mean absolute errors of one window.
+    fn add(&mut self, fallback: f64, regression: f64) {
+        self.windows += 1.0;
+        let share = 1.0 / self.windows.min(Self::MEMORY);
+        self.fallback += (fallback - self.fallback) * share;
+        self.regression += (regression - self.regression) * share;
+    }
+
+    fn trusts_regression(&self) -> bool {
+        self.windows >= Self::ENOUGH && self.regression < self.fallback
+    }
+}
+
+impl Horizon {
+    fn new(minutes: u32) -> Self {
+        // What traffic does in that time, until it is measured.
+        let spread = 2.0 + 0.1 * f64::from(minutes);
+        let (regression, residuals) = (Regression::default(), Residuals::default());
+        Self { minutes, regression, residuals, spread, trial: Trial::default(), score: Score::default() }
+    }
+
+    fn steps(&self) -> i64 {
+        i64::from(self.minutes / STEP_MIN)
+    }
+}
+
+/// A segment's mean absolute residual by regime, and how many it was learnt from.
+type Spreads = Vec<[(f32, f32); REGIMES]>;
+
+/// What was forecast for a segment and horizon, km/h: the center published, its spread, the median published, and
+/// where fallback and regression would have put it (NaN: nowhere).
+type Made = [f32; 5];
+
+/// The forecasts of a frame, kept until their truth has come.
+#[derive(Debug, Clone, PartialEq)]
+struct Sent {
+    network: Network,
+    /// By segment as in the partition's block, then by horizon.
+    made: Vec<Made>,
+}
+
+/// The state of a partition's frames.
+#[derive(Debug, Clone)]
+pub struct Frames {
+    partition: u32,
+    horizons: Vec<Horizon>,
+    /// The newest frame that has closed.
+    closed: Option<i64>,
+    sent: BTreeMap<i64, Sent>,
+    /// Frames that have closed since the last commit.
+    fresh: Vec<i64>,
+    spreads: BTreeMap<Box<str>, Spreads>,
+    dirty: bool,
+}
+
+/// Changelog entries of frames, named by the byte that follows the partition's prefix.
+pub const CLOSED: u8 = b'c';
+pub const HORIZON: u8 = b'h';
+pub const SENT: u8 = b's';
+pub const SPREADS: u8 = b'v';
+
+impl Frames {
+    /// `horizons`: minutes.
+    #[must_use]
+    pub fn new(partition: u32, horizons: &[u32]) -> Self {
+        let horizons = horizons.iter().map(|minutes| Horizon::new(*minutes)).collect();
+        Self {
+            partition,
+            horizons,
+            closed: None,
+            sent: BTreeMap::new(),
+            fresh: Vec::new(),
+            spreads: BTreeMap::new(),
+            dirty: false,
+        }
+    }
+
+    #[must_use]
+    pub fn closed(&self) -> Option<i64> {
+        self.closed
+    }
+
+    /// Frames from `step` on are to be closed.
+    pub fn begin(&mut self, step: i64) {
+        self.closed = Some(step - 1);
+        self.dirty = true;
+    }
+
+    /// By horizon in minutes.
+    pub fn scores(&self) -> impl Iterator<Item = (u32, Score)> {
+        self.horizons.iter().map(|horizon| (horizon.minutes, horizon.score))
+    }
+
+    /// Closes the next frame; `each` gets every segment's snapshot and forecasts.
+    pub fn close(&mut self, digests: &Digests, each: &mut dyn FnMut(&str, &Snapshot, &[Forecast])) {
+        let Some(step) = self.closed.map(|closed| closed + 1) else { return };
+        self.closed = Some(step);
+        self.dirty = true;
+        // A window that the partition jumped over has no block.
+        let Some(block) = digests.block(self.partition, step) else { return };
+        for h in 0..self.horizons.len() {
+            self.score(h, step, block, digests);
+        }
+        for horizon in &mut self.horizons {
+            horizon.regression.fade();
+            horizon.residuals.fade();
+            if step % FIT_EVERY == 0 {
+                horizon.regression.fit();
+            }
+        }
+        self.forecast(step, block, digests.network(step), each);
+        let longest = self.horizons.iter().map(Horizon::steps).max().unwrap_or(0);
+        self.sent.retain(|sent, _| *sent > step - longest);
+    }
+
+    /// Compares what was forecast for this window with what it became, and learns from it.
+    fn score(&mut self, h: usize, step: i64, truth: &Block, digests: &Digests) {
+        let horizon = &mut self.horizons[h];
+        let from = step - horizon.steps();
+        let (Some(sent), Some(block)) = (self.sent.get(&from), digests.block(self.partition, from)) else { return };
+        let count = sent.made.len() / block.segments.len().max(1);
+        let mut truths = truth.segments.iter().peekable();
+        let (mut spread, mut residuals) = (0.0, 0.0);
+        let (mut tried, mut errors) = (0.0, [0.0; 2]);
+        for (i, (id, snapshot)) in block.segments.iter().enumerate() {
+            // Both are in the order of ids.
+            while truths.next_if(|(other, _)| other < id).is_some() {}
+            let Some((_, now)) = truths.next_if(|(other, _)| other == id) else { continue };
+            let (Some(made), false) = (sent.made.get(i * count + h), now.measured.is_nan()) else { continue };
+            let [center, expected, published, fallback, regression] = made.map(f64::from);
+            let (speed, filled) = (f64::from(now.measured), f64::from(snapshot.filled));
+            let residual = speed - center;
+            horizon.residuals.add(residual / expected);
+            horizon.score.scored += 1.0;
+            horizon.score.error += (speed - published).abs();
+            horizon.score.persistence_error += (speed - filled).abs();
+            spread += residual.abs();
+            residuals += 1.0;
+            if !regression.is_nan() {
+                tried += 1.0;
+                errors[0] += (speed - fallback).abs();
+                errors[1] += (speed - regression).abs();
+            }
+            let own = self.spreads.entry(id.clone()).or_insert_with(|| vec![[(0.0, 0.0); REGIMES]; count]);
+            learn_spread(&mut own[h][regime(filled)], residual.abs());
+            if snapshot.age == 0 {
+                let residual = if regression.is_nan() { speed - fallback } else { speed - regression };
+                horizon.regression.learn(&features(snapshot, sent.network, h), speed - filled, residual);
+            }
+        }
+        if residuals > 0.0 {
+            horizon.spread += (spread / residuals - horizon.spread) / MEMORY;
+        }
+        if tried > 0.0 {
+            horizon.trial.add(errors[0] / tried, errors[1] / tried);
+        }
+    }
+
+    fn forecast(
+        &mut self,
+        step: i64,
+        block: &Block,
+        network: Network,
+        each: &mut dyn FnMut(&str, &Snapshot, &[Forecast]),
+    ) {
+        let distributions: Vec<Distribution> = self.horizons.iter().map(|h| h.residuals.distribution()).collect();
+        let quantiles: Vec<[f64; QUANTILES]> = distributions.iter().map(Distribution::quantiles).collect();
+        let mut sent = Sent { network, made: Vec::with_capacity(block.segments.len() * self.horizons.len()) };
+        let mut forecasts = Vec::with_capacity(self.horizons.len());
+        for (id, snapshot) in &block.segments {
+            forecasts.clear();
+            let own = self.spreads.get(id);
+            for (h, horizon) in self.horizons.iter().enumerate() {
+                let (fallback, regression) = (fallback(horizon, h, snapshot), regress(horizon, h, snapshot, network));
+                let trusted = regression.filter(|_| horizon.trial.trusts_regression());
+                let (center, learnt) = (trusted.unwrap_or(fallback), trusted.is_some());
+                let own = own.map(|own| own[h][regime(f64::from(snapshot.filled))]);
+                let spread = blend(own, horizon.spread);
+                let speed = |u: f64| (center + spread * u).clamp(0.0, MOST_KMH);
+                let median = quantiles[h][QUANTILES / 2];
+                let close = CLOSE_KMH / spread;
+                let forecast = Forecast {
+                    horizon: horizon.minutes,
+                    learnt,
+                    quantiles: quantiles[h].map(speed),
+                    confidence: distributions[h].between(median - close, median + close),
+                };
+                #[expect(clippy::cast_possible_truncation, reason = "speeds")]
+                sent.made.push(
+                    [center, spread, forecast.median(), fallback, regression.unwrap_or(f64::NAN)]
+                        .map(|speed| speed as f32),
+                );
+                forecasts.push(forecast);
+            }
+            each(id, snapshot, &forecasts);
+        }
+        self.sent.insert(step, sent);
+        self.fresh.push(step);
+    }
+
+    /// Forgets a segment.
+    pub fn forget(&mut self, id: &str) {
+        self.spreads.remove(id);
+    }
+
+    /// The entries that changed since the last commit, as (kind and rest of the key, value).
+    pub fn flush(&mut self, bytes: &mut Vec<u8>, put: &mut dyn FnMut(&[u8], &[u8])) {
+        if !std::mem::take(&mut self.dirty) {
+            return;
+        }
+        let Some(closed) = self.closed else { return };
+        Writer::new(bytes).i64(closed);
+        put(&[CLOSED], bytes);
+        for horizon in &self.horizons {
+            encode_horizon(horizon, bytes);
+            put(&[&[HORIZON][..], &horizon.minutes.to_be_bytes()].concat(), bytes);
+        }
+        // A slot is used again once its forecasts were scored.
+        for step in self.fresh.drain(..) {
+            let Some(sent) = self.sent.get(&step) else { continue };
+            let mut out = Writer::new(bytes);
+            out.i64(step);
+            out.f32(sent.network.deviation);
+            out.f32(sent.network.change);
+            sent.made.iter().flatten().for_each(|value| out.f32(*value));
+            put(&[SENT, sent_slot(step)], bytes);
+        }
+        let mut out = Writer::new(bytes);
+        for (id, spreads) in &self.spreads {
+            out.text(id);
+            for (spread, count) in spreads.iter().flatten() {
+                out.f32(*spread);
+                out.f32(*count);
+            }
+        }
+        put(&[SPREADS], bytes);
+    }
+
+    /// Puts an entry back; `false` if it is none of ours.
+    pub fn restore(&mut self, key: &[u8], value: &[u8]) -> bool {
+        match key {
+            [CLOSED] => self.closed = Reader::new(value).and_then(|mut fields| fields.i64()),
+            [HORIZON, minutes @ ..] => {
+                let of = |horizon: &&mut Horizon| horizon.minutes.to_be_bytes() == minutes;
+                // A horizon that is configured no more is left alone.
+                if let Some(horizon) = self.horizons.iter_mut().find(of)
+                    && let Some(restored) = decode_horizon(horizon.minutes, value)
+                {
+                    *horizon = restored;
+                }
+            }
+            [SENT, _] => {
+                if let Some((step, sent)) = decode_sent(value) {
+                    self.sent.retain(|other, _| sent_slot(*other) != sent_slot(step));
+                    self.sent.insert(step, sent);
+                }
+            }
+            [SPREADS] => self.spreads = decode_spreads(value, self.horizons.len()).unwrap_or_default(),
+            _ => return false,
+        }
+        true
+    }
+}
+
+fn sent_slot(step: i64) -> u8 {
+    u8::try_from(step.rem_euclid(16)).expect("below 16")
+}
+
+fn regime(speed_kmh: f64) -> usize {
+    match speed_kmh {
+        s if s >= 80.0 => 0,
+        s if s >= 50.0 => 1,
+        _ => 2,
+    }
+}
+
+/// Where the regression puts the speed, once it has learnt enough.
+fn regress(horizon: &Horizon, h: usize, snapshot: &Snapshot, network: Network) -> Option<f64> {
+    let x: [f64; FEATURES] = features(snapshot, network, h);
+    let change = horizon.regression.predict(&x)?;
+    Some((f64::from(snapshot.filled) + change).clamp(0.0, MOST_KMH))
+}
+
+/// The last value, drawn towards the profile where there is one.
+fn fallback(horizon: &Horizon, h: usize, snapshot: &Snapshot) -> f64 {
+    let filled = f64::from(snapshot.filled);
+    if !snapshot.profiled {
+        return filled;
+    }
+    // The last value's worth halves in an hour.
+    let minutes = f64::from(horizon.minutes);
+    filled + minutes / (minutes + 60.0) * (f64::from(snapshot.base_ahead[h]) - filled)
+}
+
+fn learn_spread(own: &mut (f32, f32), residual: f64) {
+    let count = (f64::from(own.1) + 1.0).min(MEMORY);
+    let spread = f64::from(own.0) + (residual - f64::from(own.0)) / count;
+    #[expect(clippy::cast_possible_truncation, reason = "a speed and a count")]
+    {
+        *own = (spread as f32, count as f32);
+    }
+}
+
+fn blend(own: Option<(f32, f32)>, partition: f64) -> f64 {
+    let (spread, count) = own.map_or((0.0, 0.0), |(spread, count)| (f64::from(spread), f64::from(count)));
+    ((spread * count + partition * SHRINK) / (count + SHRINK)).max(LEAST_KMH)
+}
+
+fn encode_horizon(horizon: &Horizon, bytes: &mut Vec<u8>) {
+    let mut out = Writer::new(bytes);
+    let score = horizon.score;
+    let trial = horizon.trial;
+    for value in [horizon.spread, score.scored, score.error, score.persistence_error, horizon.regression.rows] {
+        out.f64(value);
+    }
+    for value in [trial.windows, trial.fallback, trial.regression] {
+        out.f64(value);
+    }
+    for (i, row) in horizon.regression.factor.iter().enumerate() {
+        row[i..].iter().for_each(|value| out.f64(*value));
+    }
+    horizon.residuals.counts.iter().for_each(|count| out.f32(*count));
+    horizon.regression.coefficients.iter().flatten().for_each(|value| out.f64(*value));
+}
+
+fn decode_horizon(minutes: u32, value: &[u8]) -> Option<Horizon> {
+    let mut fields = Reader::new(value)?;
+    let mut horizon = Horizon::new(minutes);
+    horizon.spread = fields.f64()?;
+    horizon.score = Score { scored: fields.f64()?, error: fields.f64()?, persistence_error: fields.f64()? };
+    horizon.regression.rows = fields.f64()?;
+    horizon.trial = Trial { windows: fields.f64()?, fallback: fields.f64()?, regression: fields.f64()? };
+    for (i, row) in horizon.regression.factor.iter_mut().enumerate() {
+        for value in &mut row[i..] {
+            *value = fields.f64()?;
+        }
+    }
+    for count in horizon.residuals.counts.iter_mut().take(BINS) {
+        *count = fields.f32()?;
+    }
+    let coefficients: Vec<f64> = std::iter::from_fn(|| fields.f64()).collect();
+    horizon.regression.coefficients = coefficients.try_into().ok();
+    Some(horizon)
+}
+
+fn decode_sent(value: &[u8]) -> Option<(i64, Sent)> {
+    let mut fields = Reader::new(value)?;
+    let step = fields.i64()?;
+    let network = Network { deviation: fields.f32()?, change: fields.f32()? };
+    let mut made = Vec::new();
+    while let Some(center) = fields.f32() {
+        made.push([center, fields.f32()?, fields.f32()?, fields.f32()?, fields.f32()?]);
+    }
+    Some((step, Sent { network, made }))
+}
+
+fn decode_spreads(value: &[u8], horizons: usize) -> Option<BTreeMap<Box<str>, Spreads>> {
+    let mut fields = Reader::new(value)?;
+    let mut spreads = BTreeMap::new();
+    while let Some(id) = fields.text() {
+        let mut own = vec![[(0.0, 0.0); REGIMES]; horizons];
+        for pair in own.iter_mut().flatten() {
+            *pair = (fields.f32()?, fields.f32()?);
+        }
+        spreads.insert(id.into(), own);
+    }
+    Some(spreads)
+}

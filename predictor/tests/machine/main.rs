@@ -1,0 +1,5 @@
+//! The machine as a whole, on a log made of vectors.
+
+mod cluster;
+mod exactly_once;
+mod real_week;

@@ -101,7 +101,7 @@ fn aggregate(process: &Process, log: &Arc<dyn Log>, events_ended: &Ended, ended:
 /// Readiness and metrics, from what the runner says.
 fn observer(ready: Component) -> Observer<Aggregator> {
     Box::new(move |notice| match notice {
-        Notice::Ready => ready.ready(),
+        Notice::Ready { .. } => ready.ready(),
         Notice::Lost(error) => {
             ready.not_ready(error.to_string());
             metrics::counter!("traffic_sessions_lost_total").increment(1);

@@ -139,7 +139,7 @@ impl Part<'_> {
         let pace = Pace { commit_interval_ms, ..Pace::default() };
         let runner = process.until_it_works(&ready, || {
             process.ensure_changelog(log.as_ref(), id, &topology.membership.inputs[0])?;
-            let observer = observer(ready.clone(), report());
+            let observer = observer(self.name, ready.clone(), report());
             Runner::new(machine(), log.clone(), topology.clone(), pace, process.clock.clone(), observer)
         })?;
         if let Some(mut runner) = runner {
@@ -154,16 +154,19 @@ impl Part<'_> {
 }
 
 /// Readiness and metrics, from what the runner says.
-fn observer<M: 'static>(ready: Component, mut report: Report<M>) -> Observer<M> {
+fn observer<M: 'static>(worker: &'static str, ready: Component, mut report: Report<M>) -> Observer<M> {
     Box::new(move |notice| match notice {
-        Notice::Ready => ready.ready(),
+        Notice::Ready { machine } => {
+            ready.ready();
+            report(machine);
+        }
         Notice::Lost(error) => {
             ready.not_ready(error.to_string());
-            metrics::counter!("traffic_sessions_lost_total").increment(1);
+            metrics::counter!("traffic_sessions_lost_total", "worker" => worker).increment(1);
         }
         Notice::Committed { records, machine } => {
-            metrics::counter!("traffic_records_total").increment(records as u64);
-            metrics::counter!("traffic_commits_total").increment(1);
+            metrics::counter!("traffic_records_total", "worker" => worker).increment(records as u64);
+            metrics::counter!("traffic_commits_total", "worker" => worker).increment(1);
             report(machine);
         }
     })

@@ -96,7 +96,7 @@ fn predict(process: &Process, log: &Arc<dyn Log>, aggregates_ended: &Ended, ende
 /// Readiness and metrics, from what the runner says.
 fn observer(ready: Component) -> Observer<Predictor> {
     Box::new(move |notice| match notice {
-        Notice::Ready => ready.ready(),
+        Notice::Ready { .. } => ready.ready(),
         Notice::Lost(error) => {
             ready.not_ready(error.to_string());
             metrics::counter!("traffic_sessions_lost_total", "worker" => APPLICATION).increment(1);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alerter::{AGGREGATES, ALERTS, Incidents, PREDICTIONS, Settings};
 use common::config::{AlerterSettings, PredictedCongestionSettings};
-use common::model::{Alert, AlertStatus};
+use common::model::{Alert, AlertStatus, AlerterCommand, CommandKind};
 use common::stream::{Machine, Outbox, Records, StoredRecord};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -120,6 +120,64 @@ fn torn(forecasts: &[StoredRecord], aggregates: &[StoredRecord], moves: &[Move])
     bench
 }
 
+/// Commands about alerts that there would be without them, and about none; silences that may come and go.
+fn commands(came: &[Alert<'_>], picks: &[(usize, prop::sample::Index)]) -> Vec<StoredRecord> {
+    let silence = |until| AlerterCommand { until: Some(at(until)), ..command(CommandKind::Silence) };
+    let spoken = picks.iter().map(|(kind, pick)| {
+        let one = came.get(pick.index(came.len().max(1)));
+        let (segment, id) = one.map_or(("S1", "ALERT_S1_jam-15_1"), |alert| (&*alert.segment_id, &*alert.alert_id));
+        let command = match kind {
+            0 | 1 => on_alert(CommandKind::Acknowledge, segment, id),
+            2 => on_alert(CommandKind::Clear, segment, id),
+            3 => AlerterCommand { segment_id: Some(segment.to_owned().into()), ..silence(9) },
+            4 => AlerterCommand { from: Some(at(3)), ..silence(12) },
+            _ => AlerterCommand { silence_id: Some("C1".into()), ..command(CommandKind::Unsilence) },
+        };
+        record(segment, serde_json::to_vec(&command).expect("JSON"), START_MS)
+    });
+    spoken.collect()
+}
+
+/// All topics in one order of arrival.
+fn merged(topics: [&[StoredRecord]; 3], turns: &[prop::sample::Index]) -> Vec<(usize, StoredRecord)> {
+    let (mut all, mut read) = (Vec::new(), [0; 3]);
+    for turn in turns.iter().cycle() {
+        let left: Vec<usize> = (0..3).filter(|input| read[*input] < topics[*input].len()).collect();
+        if left.is_empty() {
+            break;
+        }
+        let input = left[turn.index(left.len())];
+        // A few at a time, so that commands come in between.
+        for record in topics[input].iter().skip(read[input]).take(1 + turn.index(5)) {
+            all.push((input, record.clone()));
+            read[input] += 1;
+        }
+    }
+    all
+}
+
+/// Feeds one order of arrival, cut and killed: after so many records a commit, and perhaps a death.
+fn arrived(all: &[(usize, StoredRecord)], cuts: &[(usize, bool, bool)]) -> Bench {
+    let (mut bench, mut next, mut committed) = (Bench::new(settings()), 0, 0);
+    for &(records, commit, die) in cuts.iter().chain([&(all.len(), true, false)]) {
+        let end = (next + records).min(all.len());
+        for batch in all[next..end].chunk_by(|a, b| a.0 == b.0) {
+            let records: Vec<StoredRecord> = batch.iter().map(|(_, record)| record.clone()).collect();
+            bench.feed(batch[0].0, &records);
+        }
+        next = end;
+        if commit {
+            bench.commit();
+            committed = next;
+        }
+        if die {
+            bench.restart();
+            next = committed;
+        }
+    }
+    bench
+}
+
 /// Of each alert: numbered from 1 without a gap, in time's order, never less severe, and ended once at most.
 fn check_lives(came: &[Alert<'_>]) {
     let mut lives: BTreeMap<&str, Vec<&Alert<'_>>> = BTreeMap::new();
@@ -151,7 +209,7 @@ fn check_no_overlap(came: &[Alert<'_>]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn transitions_do_not_depend_on_batches_interleaving_or_deaths(
@@ -163,6 +221,24 @@ proptest! {
         let found = torn(&forecasts, &aggregates, &moves);
         prop_assert_eq!(sorted(&found), sorted(&expected));
         prop_assert_eq!(found.live(), expected.live(), "and leave the same state");
+    }
+
+    #[test]
+    fn nor_do_they_with_commands_once_these_have_arrived_somewhere(
+        forecasts in forecasts(),
+        aggregates in aggregates(),
+        picks in vec((0..6_usize, any::<prop::sample::Index>()), 0..12),
+        turns in vec(any::<prop::sample::Index>(), 1..40),
+        cuts in vec((0..30_usize, any::<bool>(), any::<bool>()), 0..30),
+    ) {
+        let spoken = commands(&in_one_go(&forecasts, &aggregates).came, &picks);
+        let all = merged([&forecasts, &aggregates, &spoken], &turns);
+        let expected = arrived(&all, &[]);
+        check_lives(&expected.came);
+        check_no_overlap(&expected.came);
+        let found = arrived(&all, &cuts);
+        prop_assert_eq!(sorted(&found), sorted(&expected));
+        prop_assert_eq!(found.live(), expected.live());
     }
 
     #[test]

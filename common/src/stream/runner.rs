@@ -58,7 +58,7 @@ pub enum Step {
 /// What the runner has to say to its worker: for readiness, metrics and logs.
 pub enum Notice<'a, M> {
     /// Joined and restored.
-    Ready,
+    Ready { machine: &'a M },
     /// The session was lost; the runner joins again by itself.
     Lost(&'a LogError),
     /// A transaction was committed.
@@ -391,7 +391,7 @@ impl<M: Machine> Runner<M> {
         info!(partitions = ?self.held.keys().collect::<Vec<_>>(), "partitions taken over");
         self.starts.clear();
         self.backoff_ms = BACKOFF_FIRST_MS;
-        (self.observer)(Notice::Ready);
+        (self.observer)(Notice::Ready { machine: &self.machine });
         Ok(())
     }
 

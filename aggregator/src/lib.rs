@@ -21,4 +21,4 @@ mod worker;
 pub use codec::{Totals, decode_totals};
 pub use machine::{AGGREGATES, Aggregator, DEAD_LETTERS, EVENTS, REKEYED, REKEYED_INPUT};
 pub use settings::Settings;
-pub use worker::{APPLICATION, enlist, run, topology};
+pub use worker::{APPLICATION, archive_group, enlist, run, topology};

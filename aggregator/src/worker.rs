@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::archive::Dataset;
 use common::config::Config;
 use common::health::Component;
 use common::stream::{Log, Membership, Notice, Observer, Pace, Runner, Topology};
@@ -73,7 +74,14 @@ pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, events_ended: &Ended) -> 
     let (events_ended, ended) = (events_ended.clone(), Ended::default());
     let (own_log, own_end) = (log.clone(), ended.clone());
     crew.add(APPLICATION, move || aggregate(process, &own_log, &events_ended, &own_end));
+    crew.archive(log, Dataset::Aggregates, &archive_group(process.config.application_id(APPLICATION)), &ended)?;
     Ok(ended)
+}
+
+/// The consumer group that archives what an application writes.
+#[must_use]
+pub fn archive_group(application_id: &str) -> String {
+    format!("{application_id}-archive")
 }
 
 fn aggregate(process: &Process, log: &Arc<dyn Log>, events_ended: &Ended, ended: &Ended) -> Result<(), Failure> {

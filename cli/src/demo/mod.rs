@@ -11,7 +11,7 @@ use std::time::Duration;
 use aggregator::{Aggregator, Settings};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use common::archive::{ArchiveConfig, Sink, verify};
+use common::archive::{ArchiveConfig, Dataset, Sink, verify};
 use common::clock::{Clock, SystemClock};
 use common::config::TopicSettings;
 use common::shutdown::Shutdown;
@@ -230,6 +230,7 @@ impl Demo {
             log: self.log.clone(),
             store: self.store.clone(),
             config: ArchiveConfig::default(),
+            dataset: Dataset::Events,
             normaliser: Settings::default().normaliser,
             clock: self.clock.clone(),
             runtime: self.runtime.clone(),
@@ -244,7 +245,7 @@ impl Demo {
 
     /// Adds up what was committed, proves the archive, and says so.
     fn finish(&self, began_ms: i64, json: bool) -> Result<()> {
-        let verification = self.runtime.block_on(verify::verify(&self.store, &self.topics.events))?;
+        let verification = self.runtime.block_on(verify::verify(&self.store, Dataset::Events, &self.topics.events))?;
         let report = verification.report();
         ensure!(report.is_sound(), "the archive is not sound: {}", report.problems.join("; "));
         let files = self.runtime.block_on(self.store.list("/traffic-data/raw", true))?;

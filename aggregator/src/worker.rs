@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::archive::Dataset;
 use common::config::Config;
 use common::health::Component;
 use common::stream::{Log, Membership, Notice, Observer, Pace, Runner, Topology};
 use common::topics::Topics;
-use common::worker::{Crew, Ended, Failure, Process};
+use common::worker::{Crew, Ended, Failure, Process, archive_group};
 
 use crate::{Aggregator, Settings};
 
@@ -73,6 +74,7 @@ pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, events_ended: &Ended) -> 
     let (events_ended, ended) = (events_ended.clone(), Ended::default());
     let (own_log, own_end) = (log.clone(), ended.clone());
     crew.add(APPLICATION, move || aggregate(process, &own_log, &events_ended, &own_end));
+    crew.archive(log, Dataset::Aggregates, &archive_group(process.config.application_id(APPLICATION)), &ended)?;
     Ok(ended)
 }
 

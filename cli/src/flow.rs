@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use common::config::Config;
 use common::stream::{Log, TopicSpec};
-use common::worker::{Crew, Ended, Failure};
+use common::worker::{Crew, Ended, Failure, archive_group};
 
 /// A consumer group and the topics it reads.
 pub struct Reading {
@@ -20,7 +20,9 @@ pub fn readings(config: &Config) -> Vec<Reading> {
     vec![
         reading(ingest::APPLICATION, vec![t.events.clone()]),
         reading(aggregator::APPLICATION, vec![t.events, t.rekeyed]),
+        reading(&archive_group(aggregator::APPLICATION), vec![t.aggregates.clone()]),
         reading(predictor::APPLICATION, vec![t.aggregates.clone()]),
+        reading(&archive_group(predictor::APPLICATION), vec![t.predictions.clone()]),
         reading(alerter::APPLICATION, vec![t.predictions, t.aggregates, t.alerter_commands]),
         reading(&alerter::incidents_id(alerter::APPLICATION), vec![t.alert_transitions]),
     ]

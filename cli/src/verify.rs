@@ -1,7 +1,8 @@
 //! `traffic verify archive`: proves that the archive holds every committed record exactly once.
 
 use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use common::archive::Dataset;
 use common::archive::verify::{Report, verify};
 use common::worker::Process;
 
@@ -20,42 +21,76 @@ enum What {
 /// Every committed record is in exactly one file, and the manifests' ranges join
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  traffic verify archive            reads every file's offsets and compares them with the log
-  traffic verify archive --json     the report as one JSON object
+  traffic verify archive                         events, aggregates and predictions: reads every file's offsets
+                                                 and compares them with the log
+  traffic verify archive --dataset aggregates    one of them
+  traffic verify archive --json | jq .problems   a report a dataset, each a JSON object on a line of its own
 
 Exits 1 if anything is missing, doubled, unreadable or not named by a manifest. Rows that retention has
 already deleted from the log are checked among themselves.")]
 struct ArchiveArgs {
+    /// Only these [default: all]
+    #[arg(long = "dataset")]
+    datasets: Vec<Name>,
     /// Do not compare with the log
     #[arg(long)]
     no_log: bool,
-    /// One JSON object
+    /// A JSON object a dataset
     #[arg(long)]
     json: bool,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    Events,
+    Aggregates,
+    Predictions,
+}
+
+impl From<Name> for Dataset {
+    fn from(name: Name) -> Self {
+        match name {
+            Name::Events => Self::Events,
+            Name::Aggregates => Self::Aggregates,
+            Name::Predictions => Self::Predictions,
+        }
+    }
+}
+
 pub fn run(args: &VerifyArgs, process: &Process) -> Result<()> {
     let What::Archive(args) = &args.what;
-    let store = process.store()?;
-    let topic = process.config.topics.names().events;
-    let mut verification = process.runtime().block_on(verify(&store, &topic))?;
+    let names = if args.datasets.is_empty() { Name::value_variants() } else { &args.datasets };
+    let mut unsound = Vec::new();
+    for name in names {
+        let report = report(args, (*name).into(), process)?;
+        if args.json {
+            println!("{}", serde_json::to_string(&report)?);
+        } else {
+            print(&report);
+        }
+        if !report.is_sound() {
+            unsound.push(format!("{}: {}", report.topic, report.problems.len() as u64 + report.more_problems));
+        }
+    }
+    if unsound.is_empty() { Ok(()) } else { bail!("the archive is not sound; problems of {}", unsound.join(", ")) }
+}
+
+fn report(args: &ArchiveArgs, dataset: Dataset, process: &Process) -> Result<Report> {
+    let (store, topics) = (process.store()?, process.config.topics.names());
+    let mut verification = process.runtime().block_on(verify(&store, dataset, dataset.topic(&topics)))?;
     if !args.no_log {
         verification.compare_with(process.log()?.as_ref())?;
     }
-    let report = verification.report();
-    if args.json {
-        println!("{}", serde_json::to_string(report)?);
-    } else {
-        print(report);
-    }
-    if report.is_sound() {
-        return Ok(());
-    }
-    bail!("the archive of {topic} is not sound: {} problems", report.problems.len() as u64 + report.more_problems)
+    Ok(verification.report().clone())
 }
 
 fn print(report: &Report) {
-    println!("{:>9} {:>14} {:>10} {:>14} {:>5}", "PARTITION", "ARCHIVED TO", "MANIFESTS", "ROWS", "GAPS");
+    if report.partitions.is_empty() {
+        println!("{}: nothing is archived", report.topic);
+    } else {
+        println!("{}", report.topic);
+        println!("{:>9} {:>14} {:>10} {:>14} {:>5}", "PARTITION", "ARCHIVED TO", "MANIFESTS", "ROWS", "GAPS");
+    }
     for p in &report.partitions {
         println!("{:>9} {:>14} {:>10} {:>14} {:>5}", p.partition, p.end, p.manifests, p.rows, p.gaps.len());
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use common::archive::Dataset;
 use common::config::Config;
 use common::stream::Log;
 use common::worker::{Crew, Ended, Failure, Process};
@@ -32,5 +33,5 @@ pub fn run(config: Config, exit_at_end: bool) -> Result<(), Failure> {
 pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, events_ended: &Ended) -> Result<(), Failure> {
     let config = &crew.process().config;
     let group = config.application_id(APPLICATION);
-    crew.archive(log, &config.topics.names().events, group, events_ended)
+    crew.archive(log, Dataset::Events, group, events_ended)
 }

@@ -46,7 +46,7 @@ impl Block {
         for (id, s) in &self.segments {
             out.text(id);
             out.bytes(&[s.age, u8::from(s.profiled), u8::try_from(s.base_ahead.len()).unwrap_or(u8::MAX)]);
-            let means = [s.mean_1h, s.mean_4h, s.mean_24h, s.mean_7d, s.base_now];
+            let means = [s.mean_1h, s.mean_4h, s.range_1h, s.top_4h, s.mean_24h, s.mean_7d, s.base_now];
             let speeds = [s.measured, s.filled].into_iter().chain(s.lags).chain(means);
             speeds.chain(s.base_ahead.iter().copied()).for_each(|speed| out.f32(speed));
         }
@@ -69,6 +69,8 @@ impl Block {
                 lags: [speed()?, speed()?, speed()?, speed()?],
                 mean_1h: speed()?,
                 mean_4h: speed()?,
+                range_1h: speed()?,
+                top_4h: speed()?,
                 mean_24h: speed()?,
                 mean_7d: speed()?,
                 base_now: speed()?,
@@ -167,6 +169,8 @@ mod tests {
                 lags: [1.0, 2.0, 3.0, 4.0],
                 mean_1h: 50.0,
                 mean_4h: 51.0,
+                range_1h: 20.0,
+                top_4h: 80.0,
                 mean_24h: 52.0,
                 mean_7d: 53.0,
                 base_now: 60.0,

@@ -63,36 +63,42 @@ struct Horizon {
     residuals: Residuals,
     /// Mean absolute residual over the partition's segments, km/h.
     spread: f64,
-    trial: Trial,
+    trials: [Trial; REGIMES],
     score: Score,
 }
 
-/// Which forecaster has been doing better: both are tried on everything, and only the better one is published.
+/// How far from the fallback towards the regression a forecast is put: what did best lately, by regime, with all of
+/// them tried on everything.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Trial {
-    /// Windows in which both were scored.
+    /// Windows in which they were scored.
     windows: f64,
-    /// Recent mean absolute errors, km/h.
-    fallback: f64,
-    regression: f64,
+    /// Recent mean absolute errors, km/h, of [`Trial::SHARES`].
+    errors: [f64; 3],
 }
 
 impl Trial {
-    /// Windows that an error remembers: four hours.
-    const MEMORY: f64 = 48.0;
+    const SHARES: [f64; 3] = [0.0, 0.5, 1.0];
+    /// Windows that an error remembers: half a day.
+    const MEMORY: f64 = 144.0;
     /// Fewer windows than this prove nothing.
     const ENOUGH: f64 = 12.0;
 
     /// Mean absolute errors of one window.
-    fn add(&mut self, fallback: f64, regression: f64) {
+    fn add(&mut self, errors: [f64; 3]) {
         self.windows += 1.0;
         let share = 1.0 / self.windows.min(Self::MEMORY);
-        self.fallback += (fallback - self.fallback) * share;
-        self.regression += (regression - self.regression) * share;
+        for (recent, error) in self.errors.iter_mut().zip(errors) {
+            *recent += (error - *recent) * share;
+        }
     }
 
-    fn trusts_regression(&self) -> bool {
-        self.windows >= Self::ENOUGH && self.regression < self.fallback
+    fn share(&self) -> f64 {
+        if self.windows < Self::ENOUGH {
+            return 0.0;
+        }
+        let best = self.errors.iter().zip(Self::SHARES).min_by(|a, b| a.0.total_cmp(b.0));
+        best.map_or(0.0, |(_, share)| share)
     }
 }
 
@@ -101,7 +107,7 @@ impl Horizon {
         // What traffic does in that time, until it is measured.
         let spread = 2.0 + 0.1 * f64::from(minutes);
         let (regression, residuals) = (Regression::default(), Residuals::default());
-        Self { minutes, regression, residuals, spread, trial: Trial::default(), score: Score::default() }
+        Self { minutes, regression, residuals, spread, trials: [Trial::default(); REGIMES], score: Score::default() }
     }
 
     fn steps(&self) -> i64 {
@@ -206,7 +212,7 @@ impl Frames {
         let count = sent.made.len() / block.segments.len().max(1);
         let mut truths = truth.segments.iter().peekable();
         let (mut spread, mut residuals) = (0.0, 0.0);
-        let (mut tried, mut errors) = (0.0, [0.0; 2]);
+        let mut tried = [(0.0, [0.0; 3]); REGIMES];
         for (i, (id, snapshot)) in block.segments.iter().enumerate() {
             // Both are in the order of ids.
             while truths.next_if(|(other, _)| other < id).is_some() {}
@@ -222,9 +228,11 @@ impl Frames {
             spread += residual.abs();
             residuals += 1.0;
             if !regression.is_nan() {
-                tried += 1.0;
-                errors[0] += (speed - fallback).abs();
-                errors[1] += (speed - regression).abs();
+                let (count, errors) = &mut tried[regime(filled)];
+                *count += 1.0;
+                for (error, share) in errors.iter_mut().zip(Trial::SHARES) {
+                    *error += (speed - between(fallback, regression, share)).abs();
+                }
             }
             let own = self.spreads.entry(id.clone()).or_insert_with(|| vec![[(0.0, 0.0); REGIMES]; count]);
             learn_spread(&mut own[h][regime(filled)], residual.abs());
@@ -236,8 +244,10 @@ impl Frames {
         if residuals > 0.0 {
             horizon.spread += (spread / residuals - horizon.spread) / MEMORY;
         }
-        if tried > 0.0 {
-            horizon.trial.add(errors[0] / tried, errors[1] / tried);
+        for (trial, (count, errors)) in horizon.trials.iter_mut().zip(tried) {
+            if count > 0.0 {
+                trial.add(errors.map(|error| error / count));
+            }
         }
     }
 
@@ -257,8 +267,9 @@ impl Frames {
             let own = self.spreads.get(id);
             for (h, horizon) in self.horizons.iter().enumerate() {
                 let (fallback, regression) = (fallback(horizon, h, snapshot), regress(horizon, h, snapshot, network));
-                let trusted = regression.filter(|_| horizon.trial.trusts_regression());
-                let (center, learnt) = (trusted.unwrap_or(fallback), trusted.is_some());
+                let share = horizon.trials[regime(f64::from(snapshot.filled))].share();
+                let trusted = regression.filter(|_| share > 0.0);
+                let center = trusted.map_or(fallback, |regression| between(fallback, regression, share));
                 let own = own.map(|own| own[h][regime(f64::from(snapshot.filled))]);
                 let spread = blend(own, horizon.spread);
                 let speed = |u: f64| (center + spread * u).clamp(0.0, MOST_KMH);
@@ -266,7 +277,7 @@ impl Frames {
                 let close = CLOSE_KMH / spread;
                 let forecast = Forecast {
                     horizon: horizon.minutes,
-                    learnt,
+                    learnt: trusted.is_some(),
                     quantiles: quantiles[h].map(speed),
                     confidence: distributions[h].between(median - close, median + close),
                 };
@@ -359,6 +370,10 @@ fn regime(speed_kmh: f64) -> usize {
     }
 }
 
+fn between(fallback: f64, regression: f64, share: f64) -> f64 {
+    fallback + share * (regression - fallback)
+}
+
 /// Where the regression puts the speed, once it has learnt enough.
 fn regress(horizon: &Horizon, h: usize, snapshot: &Snapshot, network: Network) -> Option<f64> {
     let x: [f64; FEATURES] = features(snapshot, network, h);
@@ -394,12 +409,12 @@ fn blend(own: Option<(f32, f32)>, partition: f64) -> f64 {
 fn encode_horizon(horizon: &Horizon, bytes: &mut Vec<u8>) {
     let mut out = Writer::new(bytes);
     let score = horizon.score;
-    let trial = horizon.trial;
     for value in [horizon.spread, score.scored, score.error, score.persistence_error, horizon.regression.rows] {
         out.f64(value);
     }
-    for value in [trial.windows, trial.fallback, trial.regression] {
-        out.f64(value);
+    for trial in &horizon.trials {
+        out.f64(trial.windows);
+        trial.errors.iter().for_each(|error| out.f64(*error));
     }
     for (i, row) in horizon.regression.factor.iter().enumerate() {
         row[i..].iter().for_each(|value| out.f64(*value));
@@ -414,7 +429,9 @@ fn decode_horizon(minutes: u32, value: &[u8]) -> Option<Horizon> {
     horizon.spread = fields.f64()?;
     horizon.score = Score { scored: fields.f64()?, error: fields.f64()?, persistence_error: fields.f64()? };
     horizon.regression.rows = fields.f64()?;
-    horizon.trial = Trial { windows: fields.f64()?, fallback: fields.f64()?, regression: fields.f64()? };
+    for trial in &mut horizon.trials {
+        *trial = Trial { windows: fields.f64()?, errors: [fields.f64()?, fields.f64()?, fields.f64()?] };
+    }
     for (i, row) in horizon.regression.factor.iter_mut().enumerate() {
         for value in &mut row[i..] {
             *value = fields.f64()?;

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::archive::Dataset;
 use common::config::Config;
 use common::health::Component;
 use common::stream::{Log, Membership, Notice, Observer, Pace, Runner, Topology};
 use common::topics::Topics;
-use common::worker::{Crew, Ended, Failure, Process};
+use common::worker::{Crew, Ended, Failure, Process, archive_group};
 
 use crate::{Predictor, Settings};
 
@@ -69,6 +70,7 @@ pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, aggregates_ended: &Ended)
     let (aggregates_ended, ended) = (aggregates_ended.clone(), Ended::default());
     let (own_log, own_end) = (log.clone(), ended.clone());
     crew.add(APPLICATION, move || predict(process, &own_log, &aggregates_ended, &own_end));
+    crew.archive(log, Dataset::Predictions, &archive_group(process.config.application_id(APPLICATION)), &ended)?;
     Ok(ended)
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use common::archive::verify::{Report, verify};
-use common::archive::{ArchiveConfig, Control, Sink, Summary};
+use common::archive::{ArchiveConfig, Control, Dataset, Sink, Summary};
 use common::clock::{Clock as _, SystemClock};
 use common::model::Normaliser;
 use common::store::{Store, StoreOptions, open};
@@ -18,6 +18,7 @@ pub struct Archive {
     pub runtime: Runtime,
     pub store: Store,
     pub config: ArchiveConfig,
+    pub dataset: Dataset,
     partitions: u32,
 }
 
@@ -35,7 +36,7 @@ impl Archive {
         let runtime = runtime.expect("a runtime");
         let store = runtime.block_on(async { open(url, options) }).expect("the URL is sound");
         let config = ArchiveConfig { retry_min_ms: 100, retry_max_s: 1, ..ArchiveConfig::default() };
-        Self { log, topic, runtime, store, config, partitions }
+        Self { log, topic, runtime, store, config, dataset: Dataset::Events, partitions }
     }
 
     /// Writes events `numbers`, six seconds apart from sixteen hours ago, every tenth of them no event.
@@ -69,6 +70,25 @@ impl Archive {
         producer.flush().expect("the log has it");
     }
 
+    /// Sends messages by segment, in order.
+    ///
+    /// # Panics
+    /// If the log refuses them.
+    pub fn send<'m>(&self, messages: impl IntoIterator<Item = (&'m str, Vec<u8>)>) {
+        let mut producer = self.log.producer().expect("a producer");
+        for (segment, message) in messages {
+            let record = Outgoing {
+                topic: &self.topic,
+                partition: None,
+                key: Some(segment.as_bytes()),
+                value: Some(&message),
+                headers: &[],
+            };
+            producer.send(&record).expect("the log takes it");
+        }
+        producer.flush().expect("the log has it");
+    }
+
     /// Runs a sink of its own consumer group on this thread.
     ///
     /// # Panics
@@ -78,6 +98,7 @@ impl Archive {
             log: Arc::new(self.log.clone()),
             store: self.store.clone(),
             config: self.config.clone(),
+            dataset: self.dataset,
             normaliser: Normaliser::default(),
             clock: Arc::new(SystemClock),
             runtime: self.runtime.handle().clone(),
@@ -99,7 +120,8 @@ impl Archive {
     /// # Panics
     /// If either cannot be read.
     pub fn report(&self) -> Report {
-        let mut verification = self.runtime.block_on(verify(&self.store, &self.topic)).expect("the store is read");
+        let mut verification =
+            self.runtime.block_on(verify(&self.store, self.dataset, &self.topic)).expect("the store is read");
         verification.compare_with(&self.log).expect("the log is read");
         verification.report().clone()
     }

@@ -33,11 +33,21 @@ impl Flow {
 
     fn run(&self, binary: &str, arguments: &[&str]) -> String {
         let log = format!("sqlite:{}", self.database().display());
-        let environment = [("TRAFFIC_LOG", log.as_str()), ("TRAFFIC_HTTP_LISTEN", "off")];
+        let store = format!("file:{}", self.dir.path().join("store").display());
+        let environment =
+            [("TRAFFIC_LOG", log.as_str()), ("TRAFFIC_STORE", store.as_str()), ("TRAFFIC_HTTP_LISTEN", "off")];
         let mut worker = Worker::start(binary, arguments, &environment);
         let status = worker.wait(DEADLINE);
         assert!(status.success(), "{binary} {arguments:?}: {status}: {}", worker.log());
         worker.output()
+    }
+
+    /// Rows of the aggregates' archive, which is proved whole.
+    fn archived_aggregates(&self) -> usize {
+        let report = self.run("traffic", &["verify", "archive", "--dataset", "aggregates", "--json"]);
+        let report: Value = serde_json::from_str(&report).expect("JSON");
+        let rows = report["partitions"].as_array().expect("partitions").iter().filter_map(|p| p["rows"].as_u64());
+        usize::try_from(rows.sum::<u64>()).expect("few")
     }
 
     fn topic(&self, name: &str) -> Vec<Value> {
@@ -82,12 +92,17 @@ fn the_csv_has_99_good_rows_and_a_dead_letter() {
 #[test]
 fn rain_makes_465_windows_whatever_the_key() {
     let Some(file) = original("scenario_5_weather_impact.jsonl") else { return };
-    let keyed = replayed(&file, &[]).aggregates();
+    let flow = replayed(&file, &[]);
+    let keyed = flow.aggregates();
     let mut levels: BTreeMap<&str, usize> = BTreeMap::new();
     for aggregate in keyed.values() {
         *levels.entry(aggregate["congestion_level"].as_str().expect("a level")).or_default() += 1;
     }
     assert_eq!(levels, BTreeMap::from([("FREE_FLOW", 6), ("LIGHT", 316), ("MODERATE", 143)]));
+
+    let written =
+        flow.topic("processed-traffic-aggregates").iter().filter(|record| record["value"].is_object()).count();
+    assert_eq!(flow.archived_aggregates(), written);
 
     let keyless = replayed(&file, &["--key", "none"]);
     assert_eq!(keyless.aggregates(), keyed);

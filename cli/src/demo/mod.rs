@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use common::archive::verify;
+use common::archive::{Dataset, verify};
 use common::config::{Config, LogLocation, Retention, StoreLocation, TopicSettings};
 use common::stream::Log;
 use common::worker::{Crew, Ended, Failure, Process};
@@ -130,7 +130,7 @@ fn config(args: &DemoArgs, log: &dyn Log, now_ms: i64) -> Result<GeneratorConfig
 /// Adds up what was committed, proves the archive, and says so.
 fn finish(args: &DemoArgs, process: &Process, log: &Arc<dyn Log>, began_ms: i64) -> Result<()> {
     let (store, topics) = (process.store()?, process.config.topics.names());
-    let verification = process.runtime().block_on(verify::verify(&store, &topics.events))?;
+    let verification = process.runtime().block_on(verify::verify(&store, Dataset::Events, &topics.events))?;
     let report = verification.report();
     ensure!(report.is_sound(), "the archive is not sound: {}", report.problems.join("; "));
     let files = process.runtime().block_on(store.list("/traffic-data/raw", true))?;

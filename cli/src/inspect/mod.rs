@@ -16,6 +16,7 @@ use common::worker::Process;
   traffic inspect topic traffic-events --limit 10 | jq .value
   traffic inspect topic traffic-events-dlq | jq -r .headers.reason | sort | uniq -c
   traffic inspect traffic-store/traffic-data/raw                a directory of this machine
+  traffic inspect traffic-store/traffic-data/processed/aggregates
   traffic inspect part.parquet --limit 20
 
 A topic's committed records come as NDJSON: topic, partition, offset, timestamp, key, value, headers.")]

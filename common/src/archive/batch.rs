@@ -71,16 +71,9 @@ impl Batch {
 
     /// Adds a record; returns by how many bytes the rows in memory grew.
     pub(super) fn push(&mut self, record: &Record<'_>, placed: &Placed<'_>, now_ms: i64) -> usize {
-        let home = placed.home(record);
-        let open = self.open.entry(home).or_insert_with(|| Open { rows: Rows::new(home.0), file: None });
+        let open = self.open.entry(placed.home).or_insert_with(|| Open { rows: Rows::new(placed.home.0), file: None });
         let before = open.rows.bytes();
-        match (&mut open.rows, placed) {
-            (Rows::Raw(rows), Placed::Event { event, complete }) => {
-                rows.push(record, event, record.value.filter(|_| !complete));
-            }
-            (Rows::Rejected(rows), Placed::Rejected { reason }) => rows.push(record, reason),
-            (Rows::Raw(_) | Rows::Rejected(_), _) => unreachable!("a record's table is where it is placed"),
-        }
+        open.rows.push(record, placed);
         let grown = open.rows.bytes() - before;
         self.skip_to(record.offset + 1, now_ms);
         grown

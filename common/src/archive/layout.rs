@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::dataset::Dataset;
+
 /// Above everything that is archived.
 pub const ROOT: &str = "/traffic-data";
 
@@ -12,26 +14,33 @@ const LAST_HOUR: i64 = 70_389_502;
 /// A tree of files with the same columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Table {
-    /// Valid events, by event time.
-    Raw,
-    /// Records that are no valid event, by record time.
-    Rejected,
+    /// Valid records, by event time.
+    Accepted(Dataset),
+    /// Records that are not valid, by record time.
+    Rejected(Dataset),
 }
 
 impl Table {
     /// The directory above its `date=…/hour=…` directories.
     #[must_use]
     pub fn dir(self) -> String {
-        match self {
-            Self::Raw => format!("{ROOT}/raw"),
-            Self::Rejected => format!("{ROOT}/raw/rejected"),
-        }
+        let dir = match self {
+            Self::Accepted(Dataset::Events) => "raw",
+            Self::Rejected(Dataset::Events) => "raw/rejected",
+            Self::Accepted(Dataset::Aggregates) => "processed/aggregates",
+            Self::Rejected(Dataset::Aggregates) => "processed/rejected/aggregates",
+            Self::Accepted(Dataset::Predictions) => "processed/predictions",
+            Self::Rejected(Dataset::Predictions) => "processed/rejected/predictions",
+        };
+        format!("{ROOT}/{dir}")
     }
 
     fn short(self) -> &'static str {
         match self {
-            Self::Raw => "raw",
-            Self::Rejected => "rejected",
+            Self::Accepted(Dataset::Events) => "raw",
+            Self::Accepted(Dataset::Aggregates) => "aggregates",
+            Self::Accepted(Dataset::Predictions) => "predictions",
+            Self::Rejected(_) => "rejected",
         }
     }
 }
@@ -164,6 +173,8 @@ mod tests {
 
     const BATCH: &str = "0123456789abcdef0123456789abcdef";
 
+    const RAW: Table = Table::Accepted(Dataset::Events);
+
     fn place() -> Place {
         Place { topic: "traffic-events".to_owned(), partition: 3 }
     }
@@ -178,24 +189,37 @@ mod tests {
             "/traffic-data/_commits/traffic-events/3/checkpoint-00000000000000000042.json"
         );
         assert_eq!(
-            place.temporary(42, BATCH, Table::Rejected, hour),
+            place.temporary(42, BATCH, Table::Rejected(Dataset::Events), hour),
             format!("/traffic-data/_tmp/traffic-events/3/00000000000000000042-{BATCH}/rejected-2026-09-21-14.parquet")
         );
         assert_eq!(
-            place.data(42, BATCH, Table::Raw, hour),
+            place.data(42, BATCH, RAW, hour),
             format!("/traffic-data/raw/date=2026-09-21/hour=14/traffic-events-3-00000000000000000042-{BATCH}.parquet")
         );
         assert!(
             place
-                .data(42, BATCH, Table::Rejected, hour)
+                .data(42, BATCH, Table::Rejected(Dataset::Events), hour)
                 .starts_with("/traffic-data/raw/rejected/date=2026-09-21/hour=14/traffic-events-3-")
+        );
+        let dirs = |table: fn(Dataset) -> Table| Dataset::ALL.map(|dataset| table(dataset).dir());
+        assert_eq!(
+            dirs(Table::Accepted),
+            ["/traffic-data/raw", "/traffic-data/processed/aggregates", "/traffic-data/processed/predictions"]
+        );
+        assert_eq!(
+            dirs(Table::Rejected),
+            [
+                "/traffic-data/raw/rejected",
+                "/traffic-data/processed/rejected/aggregates",
+                "/traffic-data/processed/rejected/predictions"
+            ]
         );
     }
 
     #[test]
     fn names_can_be_read_back() {
         let place = place();
-        let path = place.data(7, BATCH, Table::Raw, Hour::of_ms(0));
+        let path = place.data(7, BATCH, RAW, Hour::of_ms(0));
         let name = path.rsplit('/').next().expect("a name");
         assert_eq!(data_name(name), Some(DataName { topic: "traffic-events", partition: 3, first: 7, batch: BATCH }));
         let name = |path: String| path.rsplit('/').next().expect("a name").to_owned();
@@ -207,7 +231,7 @@ mod tests {
 
     #[test]
     fn any_time_has_an_hour() {
-        let path = |ms| place().data(0, BATCH, Table::Raw, Hour::of_ms(ms));
+        let path = |ms| place().data(0, BATCH, RAW, Hour::of_ms(ms));
         assert!(path(i64::MIN).contains("date=1970-01-01/hour=00"));
         assert!(path(-1).contains("date=1970-01-01/hour=00"));
         assert!(path(i64::MAX).contains("date=9999-12-30/hour=22"), "{}", path(i64::MAX));

@@ -12,9 +12,12 @@
 //! | `layout.rs` | where everything lies |
 //! | `manifest.rs` | the commit protocol's decisions, pure: facts in, decision out |
 //! | `ledger.rs` | the protocol's reads and writes for one partition |
+//! | `dataset.rs` | what is archived: events, aggregates, predictions |
 //! | `classify.rs` | which table and hour a record belongs to |
-//! | `schema.rs`, `rows.rs` | columns, and rows held in memory until they are sorted into one |
-//! | `parquet.rs` | encodings; a file streamed out one row group at a time |
+//! | `tables/` | a row type per table, with its columns |
+//! | `column.rs`, `schema.rs` | columns: name, type, encoding and value in one list |
+//! | `rows.rs` | rows held in memory until they are sorted into a row group |
+//! | `parquet.rs` | a file streamed out one row group at a time |
 //! | `batch.rs` | what is open between two commits: rows and files per hour |
 //! | `sink.rs` | sessions until the end, pauses between them |
 //! | `session.rs` | one membership: log → batches → commits |
@@ -22,8 +25,10 @@
 
 mod batch;
 mod classify;
+mod column;
 mod concurrent;
 pub mod config;
+mod dataset;
 pub mod layout;
 mod ledger;
 pub mod manifest;
@@ -32,9 +37,11 @@ mod rows;
 pub mod schema;
 mod session;
 mod sink;
+mod tables;
 pub mod verify;
 
 pub use config::ArchiveConfig;
+pub use dataset::Dataset;
 pub use sink::{Control, Sink, Summary};
 
 use crate::store::StoreError;

@@ -4,18 +4,16 @@
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{BloomFilterPosition, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
 use super::ArchiveError;
 use super::layout::Table;
-use super::schema::{schema, sorted_by};
+use super::schema::form;
 use crate::store::{Store, Writer};
 
-/// A dictionary that outgrows this has no repetition worth it: the column goes on split byte by byte.
-const NUMBER_DICTIONARY_BYTES: usize = 64 << 10;
 /// Segments that a row group's bloom filter is made for; it is folded smaller when there are fewer.
 const BLOOM_SEGMENTS: u64 = 10_000;
 
@@ -42,7 +40,7 @@ impl ParquetFile {
         about: Vec<KeyValue>,
     ) -> Result<Self, ArchiveError> {
         let properties = properties(table, zstd_level)?.set_key_value_metadata(Some(about)).build();
-        let encoder = ArrowWriter::try_new(Vec::new(), schema(table), Some(properties))?;
+        let encoder = ArrowWriter::try_new(Vec::new(), form(table).schema.clone(), Some(properties))?;
         Ok(Self { encoder, out: store.create(path).await?, rows: 0, size_bytes: 0 })
     }
 
@@ -78,35 +76,20 @@ fn properties(table: Table, zstd_level: i32) -> Result<WriterPropertiesBuilder, 
         // Filters kept until the end of the file would be memory that grows with it.
         .set_bloom_filter_position(BloomFilterPosition::AfterRowGroup)
         .set_sorting_columns(Some(sorting(table)));
-    // Nearly every value is new: a dictionary would only be in the way.
-    for column in ["timestamp", "offset", "record_timestamp"] {
-        properties = plainly(properties, column, Encoding::DELTA_BINARY_PACKED);
-    }
-    properties = plainly(properties, "event_id", Encoding::DELTA_BYTE_ARRAY);
-    properties = plainly(properties, "payload", Encoding::DELTA_LENGTH_BYTE_ARRAY);
-    for column in ["speed_kmh", "flow_per_hour", "occupancy", "latitude", "longitude", "quality_score"] {
-        properties = properties
-            .set_column_dictionary_page_size_limit(ColumnPath::from(column), NUMBER_DICTIONARY_BYTES)
-            .set_column_encoding(ColumnPath::from(column), Encoding::BYTE_STREAM_SPLIT);
-    }
-    if table == Table::Raw {
+    properties = form(table).encode(properties);
+    if matches!(table, Table::Accepted(_)) {
         properties = properties.set_column_bloom_filter_max_ndv(ColumnPath::from("segment_id"), BLOOM_SEGMENTS);
     }
     Ok(properties)
 }
 
-fn plainly(properties: WriterPropertiesBuilder, column: &str, encoding: Encoding) -> WriterPropertiesBuilder {
-    properties
-        .set_column_dictionary_enabled(ColumnPath::from(column), false)
-        .set_column_encoding(ColumnPath::from(column), encoding)
-}
-
 fn sorting(table: Table) -> Vec<SortingColumn> {
-    let schema = schema(table);
+    let form = form(table);
+    // No column before these has more than one leaf.
     let index = |name| {
-        let (index, _) = schema.column_with_name(name).expect("a table is sorted by its own columns");
+        let (index, _) = form.schema.column_with_name(name).expect("a table is sorted by its own columns");
         i32::try_from(index).expect("a table has few columns")
     };
-    let columns = sorted_by(table).iter();
+    let columns = form.sorted_by.iter();
     columns.map(|name| SortingColumn { column_idx: index(name), descending: false, nulls_first: false }).collect()
 }

@@ -1,98 +1,51 @@
-//! The columns of the archive's tables.
-//!
-//! Every table is a complete copy of its records. A rejected record keeps its bytes. An accepted one keeps
-//! its typed columns, and its bytes only where the columns do not say everything (another dialect,
-//! metadata): for canonical events, the bulk of most archives, `payload` is null.
+//! The columns of the archive's tables, as readers see them.
 
-use std::sync::{Arc, LazyLock};
+use arrow::datatypes::SchemaRef;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-
+use super::column::Form;
+use super::dataset::Dataset;
 use super::layout::Table;
+use super::rows::Row;
+use super::tables::{AggregateRow, EventRow, PredictionRow, RejectedRow};
 
-/// UTC, epoch ms.
-pub(super) fn instant() -> DataType {
-    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+pub(super) fn form(table: Table) -> &'static Form {
+    match table {
+        Table::Accepted(Dataset::Events) => &EventRow::columns().form,
+        Table::Accepted(Dataset::Aggregates) => &AggregateRow::columns().form,
+        Table::Accepted(Dataset::Predictions) => &PredictionRow::columns().form,
+        Table::Rejected(_) => &RejectedRow::columns().form,
+    }
 }
-
-/// Where a record was, and what of it is no payload.
-fn record_fields() -> [Field; 6] {
-    [
-        Field::new("topic", DataType::Utf8, false),
-        Field::new("partition", DataType::Int32, false),
-        Field::new("offset", DataType::Int64, false),
-        Field::new("record_timestamp", instant(), false),
-        Field::new("key", DataType::Binary, true),
-        // A JSON array of {"name", "value"}, or {"name", "hex"} where the value is not UTF-8.
-        Field::new("headers", DataType::Utf8, true),
-    ]
-}
-
-static RAW: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let mut fields = vec![
-        Field::new("event_id", DataType::Utf8, false),
-        Field::new("segment_id", DataType::Utf8, false),
-        Field::new("timestamp", instant(), false),
-        Field::new("speed_kmh", DataType::Float64, true),
-        Field::new("volume_count", DataType::Int64, true),
-        Field::new("flow_per_hour", DataType::Float64, true),
-        Field::new("occupancy", DataType::Float64, true),
-        Field::new("latitude", DataType::Float64, true),
-        Field::new("longitude", DataType::Float64, true),
-        Field::new("source", DataType::Utf8, false),
-        Field::new("quality_score", DataType::Float64, false),
-    ];
-    fields.extend(record_fields());
-    fields.push(Field::new("payload", DataType::Binary, true));
-    Arc::new(Schema::new(fields))
-});
-
-static REJECTED: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let mut fields = vec![Field::new("reason", DataType::Utf8, false), Field::new("payload", DataType::Binary, true)];
-    fields.extend(record_fields());
-    Arc::new(Schema::new(fields))
-});
 
 /// A table's columns, in order.
 #[must_use]
 pub fn schema(table: Table) -> SchemaRef {
-    match table {
-        Table::Raw => Arc::clone(&RAW),
-        Table::Rejected => Arc::clone(&REJECTED),
-    }
-}
-
-/// The columns that a table's row groups are sorted by.
-#[must_use]
-pub fn sorted_by(table: Table) -> &'static [&'static str] {
-    match table {
-        Table::Raw => &["segment_id", "timestamp", "offset"],
-        Table::Rejected => &["offset"],
-    }
+    form(table).schema.clone()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const RECORD: &[&str] = &[
+        "topic Utf8",
+        "partition Int32",
+        "offset Int64",
+        "record_timestamp Timestamp(ms, \"UTC\")",
+        "key Binary?",
+        "headers Utf8?",
+    ];
+    const PAYLOAD: &[&str] = &["payload Binary?"];
+
+    fn describe(table: Table) -> Vec<String> {
+        let schema = schema(table);
+        let fields = schema.fields().iter();
+        fields.map(|f| format!("{} {}{}", f.name(), f.data_type(), if f.is_nullable() { "?" } else { "" })).collect()
+    }
+
     /// Queries are written against these.
     #[test]
     fn columns_are_what_they_always_were() {
-        let describe = |table| {
-            let schema = schema(table);
-            let fields = schema.fields().iter();
-            fields
-                .map(|f| format!("{} {}{}", f.name(), f.data_type(), if f.is_nullable() { "?" } else { "" }))
-                .collect::<Vec<_>>()
-        };
-        let record = [
-            "topic Utf8",
-            "partition Int32",
-            "offset Int64",
-            "record_timestamp Timestamp(ms, \"UTC\")",
-            "key Binary?",
-            "headers Utf8?",
-        ];
         let raw = [
             "event_id Utf8",
             "segment_id Utf8",
@@ -106,7 +59,64 @@ mod tests {
             "source Utf8",
             "quality_score Float64",
         ];
-        assert_eq!(describe(Table::Raw), [&raw[..], &record, &["payload Binary?"]].concat());
-        assert_eq!(describe(Table::Rejected), [&["reason Utf8", "payload Binary?"][..], &record].concat());
+        assert_eq!(describe(Table::Accepted(Dataset::Events)), [&raw[..], RECORD, PAYLOAD].concat());
+        let rejected = [&["reason Utf8"][..], PAYLOAD, RECORD].concat();
+        for dataset in Dataset::ALL {
+            assert_eq!(describe(Table::Rejected(dataset)), rejected);
+        }
+    }
+
+    #[test]
+    fn columns_of_aggregates_are_what_they_always_were() {
+        let aggregates = [
+            "aggregate_id Utf8",
+            "segment_id Utf8",
+            "window_start Timestamp(ms, \"UTC\")",
+            "window_end Timestamp(ms, \"UTC\")",
+            "avg_speed Float64?",
+            "speed_stddev Float64?",
+            "speed_min Float64?",
+            "speed_max Float64?",
+            "vehicle_count Int64",
+            "occupancy_avg Float64",
+            "occupancy_max Float64?",
+            "congestion_level Utf8?",
+            "latitude Float64?",
+            "longitude Float64?",
+            "event_count Int64",
+            "quality_score Float64",
+        ];
+        assert_eq!(describe(Table::Accepted(Dataset::Aggregates)), [&aggregates[..], RECORD, PAYLOAD].concat());
+    }
+
+    #[test]
+    fn columns_of_predictions_are_what_they_always_were() {
+        let forecast = [
+            "prediction_id Utf8",
+            "segment_id Utf8",
+            "prediction_timestamp Timestamp(ms, \"UTC\")",
+            "prediction_horizon Int64",
+            "target_timestamp Timestamp(ms, \"UTC\")",
+            "predicted_speed Float64",
+            "current_speed Float64",
+            "predicted_congestion_level Utf8",
+            "speed_lower Float64",
+            "speed_upper Float64",
+        ];
+        let quantiles: Vec<String> = (1..20).map(|n| format!("q{:02} Float64", n * 5)).collect();
+        let quantiles: Vec<&str> = quantiles.iter().map(String::as_str).collect();
+        let origin = [
+            "confidence_score Float64",
+            "model_version Utf8",
+            "model_type Utf8",
+            "features_used List(Utf8)",
+            "latitude Float64?",
+            "longitude Float64?",
+            "avg_speed_1h Float64?",
+            "avg_speed_24h Float64?",
+            "avg_speed_7d Float64?",
+        ];
+        let expected = [&forecast[..], &quantiles, &origin, RECORD, PAYLOAD].concat();
+        assert_eq!(describe(Table::Accepted(Dataset::Predictions)), expected);
     }
 }

@@ -255,8 +255,8 @@ impl<'s> Session<'s> {
             owned.batch.skip_to(record.offset + 1, now_ms);
             return Ok(());
         }
-        let placed = classify(&self.sink.normaliser, record);
-        let home = placed.home(record);
+        let placed = classify(self.sink.dataset, &self.sink.normaliser, record);
+        let home = placed.home;
         let config = &self.sink.config;
         if owned.batch.opens(home) && owned.batch.hours() >= config.open_hours {
             self.flush(&[partition])?;

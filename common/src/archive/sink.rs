@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
+use super::dataset::Dataset;
 use super::session::Session;
 use super::{ArchiveConfig, ArchiveError};
 use crate::clock::Clock;
@@ -52,12 +53,15 @@ pub struct Sink {
     pub log: Arc<dyn Log>,
     pub store: Store,
     pub config: ArchiveConfig,
+    pub dataset: Dataset,
+    /// How events are read.
     pub normaliser: Normaliser,
     pub clock: Arc<dyn Clock>,
     /// Runs the store's calls; the sink itself blocks a thread that is none of the runtime's.
     pub runtime: Handle,
     /// A UUID for each batch.
     pub batch_id: Box<dyn Fn() -> String + Send>,
+    /// The dataset's topic in this deployment.
     pub topic: String,
     /// Names the consumer group.
     pub application_id: String,

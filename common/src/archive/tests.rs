@@ -2,6 +2,7 @@
 
 mod fake_log;
 mod faults;
+mod processed;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,9 +20,9 @@ use crate::model::Normaliser;
 use crate::store::memory::MemoryStore;
 use crate::store::{Store, StoreOptions};
 use crate::stream::{Header, StoredRecord, WATERMARK_HEADER};
+use crate::topics::Topics;
 use fake_log::{FakeLog, Partition, Scripted};
 
-const TOPIC: &str = "traffic-events";
 const HOUR_MS: i64 = 3_600_000;
 /// 2026-09-21T13:00Z.
 const START_MS: i64 = 1_790_000_000_000 - 1_790_000_000_000 % HOUR_MS;
@@ -77,6 +78,7 @@ fn committed_records(log: &FakeLog) -> usize {
 struct Setup {
     log: FakeLog,
     config: ArchiveConfig,
+    dataset: Dataset,
     runtime: tokio::runtime::Runtime,
     ids: Arc<AtomicU64>,
 }
@@ -91,7 +93,7 @@ impl Setup {
             ..ArchiveConfig::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        Self { log, config, runtime: runtime.expect("a runtime"), ids: Arc::default() }
+        Self { log, config, dataset: Dataset::Events, runtime: runtime.expect("a runtime"), ids: Arc::default() }
     }
 
     fn sink(&self, store: Store) -> Sink {
@@ -100,11 +102,12 @@ impl Setup {
             log: Arc::new(self.log.clone()),
             store,
             config: self.config.clone(),
+            dataset: self.dataset,
             normaliser: Normaliser::default(),
             clock: Arc::new(Ticking::default()),
             runtime: self.runtime.handle().clone(),
             batch_id: Box::new(move || format!("{:032x}", ids.fetch_add(1, Ordering::Relaxed))),
-            topic: TOPIC.to_owned(),
+            topic: self.dataset.topic(&Topics::default()).to_owned(),
             application_id: "ingest".to_owned(),
             instance: "test-0".to_owned(),
         }
@@ -116,7 +119,10 @@ impl Setup {
 
     /// The archive compared with itself and with the log.
     fn report(&self, store: &Store) -> Report {
-        let mut verification = self.runtime.block_on(verify(store, TOPIC)).expect("the store can be read");
+        let mut verification = self
+            .runtime
+            .block_on(verify(store, self.dataset, self.dataset.topic(&Topics::default())))
+            .expect("the store can be read");
         verification.compare_with(&self.log).expect("the log can be read");
         verification.report().clone()
     }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::ArchiveError;
+use super::dataset::Dataset;
 use super::layout::{DataName, Place, Table, commits_of, data_name};
 use super::ledger::Ledger;
 use super::manifest::{DataFile, Kind};
@@ -73,7 +74,7 @@ pub struct Verification {
 ///
 /// # Errors
 /// The store cannot be read.
-pub async fn verify(store: &Store, topic: &str) -> Result<Verification, ArchiveError> {
+pub async fn verify(store: &Store, dataset: Dataset, topic: &str) -> Result<Verification, ArchiveError> {
     let report = Report { topic: topic.to_owned(), partitions: Vec::new(), problems: Vec::new(), more_problems: 0 };
     let mut verification = Verification { report, offsets: BTreeMap::new() };
     let mut named: HashMap<String, DataFile> = HashMap::new();
@@ -81,8 +82,7 @@ pub async fn verify(store: &Store, topic: &str) -> Result<Verification, ArchiveE
         let Ok(partition) = entry.name().parse() else { continue };
         verification.chain(store, &Place { topic: topic.to_owned(), partition }, &mut named).await?;
     }
-    // Rejected files lie below the raw ones.
-    for entry in store.list(&Table::Raw.dir(), true).await? {
+    for entry in data_files(store, dataset).await? {
         match data_name(entry.name()) {
             Some(name) if name.topic == topic => {
                 verification.file(store, &entry, name, named.remove(&entry.path)).await?;
@@ -97,6 +97,15 @@ pub async fn verify(store: &Store, topic: &str) -> Result<Verification, ArchiveE
     }
     verification.count();
     Ok(verification)
+}
+
+async fn data_files(store: &Store, dataset: Dataset) -> Result<Vec<Entry>, ArchiveError> {
+    let (accepted, rejected) = (Table::Accepted(dataset).dir(), Table::Rejected(dataset).dir());
+    let mut files = store.list(&accepted, true).await?;
+    if !rejected.starts_with(&accepted) {
+        files.extend(store.list(&rejected, true).await?);
+    }
+    Ok(files)
 }
 
 impl Verification {

@@ -12,6 +12,8 @@ use crate::archive::ArchiveConfig;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArchiveSettings {
+    /// Whether this process archives at all.
+    pub enabled: bool,
     /// A batch is closed once it holds this much.
     #[serde(deserialize_with = "units::bytes")]
     pub flush_bytes: u64,
@@ -25,7 +27,7 @@ pub struct ArchiveSettings {
 
 impl Default for ArchiveSettings {
     fn default() -> Self {
-        Self { flush_bytes: 128_000_000, flush_age: Duration::from_secs(300), memory_bytes: 64_000_000 }
+        Self { enabled: true, flush_bytes: 128_000_000, flush_age: Duration::from_secs(300), memory_bytes: 64_000_000 }
     }
 }
 

@@ -26,7 +26,7 @@ const fn secret(name: &'static str, setting: &'static str) -> Variable {
 const HDFS_NAMENODE_URL: &str = "HDFS_NAMENODE_URL";
 
 /// A later one wins where two override the same setting.
-const VARIABLES: [Variable; 18] = [
+const VARIABLES: [Variable; 19] = [
     plain("TRAFFIC_LOG", "log"),
     plain(HDFS_NAMENODE_URL, "store"),
     plain("TRAFFIC_STORE", "store"),
@@ -36,6 +36,7 @@ const VARIABLES: [Variable; 18] = [
     plain("TRAFFIC_TOPIC_PREFIX", "topics.prefix"),
     plain("TRAFFIC_SPEED_UNIT", "speed_unit"),
     plain("TRAFFIC_TIME_ZONE", "time_zone"),
+    plain("TRAFFIC_ARCHIVE_ENABLED", "archive.enabled"),
     plain("TRAFFIC_HTTP_LISTEN", "http.listen"),
     plain("TRAFFIC_LOG_FORMAT", "telemetry.format"),
     plain("TRAFFIC_LOG_LEVEL", "telemetry.level"),

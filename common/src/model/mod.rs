@@ -5,6 +5,7 @@
 //! | `event.rs` | [`Event`], its ranges, [`Normaliser`] |
 //! | `canonical.rs` | the fast path for the canonical form |
 //! | `dialect.rs`, `fields.rs`, `time.rs` | the general path: every dialect, and every rejection |
+//! | `properties.rs` | what holds for every payload, for tests and the fuzzer in `fuzz/` |
 //! | `aggregate.rs` | [`Aggregate`] and [`CongestionLevel`] |
 //! | `prediction.rs` | [`Prediction`] |
 //! | `alert.rs` | [`Alert`] |
@@ -18,6 +19,8 @@ mod dialect;
 pub mod event;
 mod fields;
 pub mod prediction;
+#[cfg(test)]
+mod properties;
 mod time;
 
 pub use aggregate::{Aggregate, CongestionLevel, Position};

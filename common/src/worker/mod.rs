@@ -10,6 +10,7 @@ mod crew;
 mod sinks;
 
 pub use crew::{Crew, Ended};
+pub use sinks::archive_group;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -3,21 +3,35 @@
 use std::sync::Arc;
 
 use super::{Crew, Ended, Failure};
-use crate::archive::{ArchiveConfig, Sink};
+use crate::archive::{ArchiveConfig, Dataset, Sink};
 use crate::stream::Log;
 
+/// The consumer group that archives what an application writes.
+#[must_use]
+pub fn archive_group(application_id: &str) -> String {
+    format!("{application_id}-archive")
+}
+
 impl Crew<'_> {
-    /// Adds the archive of a topic, in a consumer group of that name; it ends once the topic has `ended`.
+    /// Adds the archive of a dataset's topic, in a consumer group of that name; it ends once the topic has `ended`.
+    /// Adds nothing if `archive.enabled` is false.
     ///
     /// # Errors
     /// If the store's location can not be one.
-    pub fn archive(&mut self, log: &Arc<dyn Log>, topic: &str, group: &str, ended: &Ended) -> Result<(), Failure> {
+    pub fn archive(&mut self, log: &Arc<dyn Log>, dataset: Dataset, group: &str, ended: &Ended) -> Result<(), Failure> {
         let process = self.process();
         let config = &process.config;
+        let topics = config.topics.names();
+        let topic = dataset.topic(&topics);
+        if !config.archive.enabled {
+            tracing::info!(topic, "{topic} is not archived by this process: archive.enabled is false");
+            return Ok(());
+        }
         let sink = Sink {
             log: log.clone(),
             store: process.store().map_err(|e| Failure(e.to_string()))?,
             config: ArchiveConfig::from(&config.archive),
+            dataset,
             normaliser: config.normaliser(),
             clock: process.clock.clone(),
             runtime: process.runtime().clone(),

@@ -18,7 +18,7 @@ const FLAT_KMH: f64 = 1.0;
 /// Rows' weight after one window; 0.9995 halves it in five days.
 const KEEP: f64 = 0.9995;
 /// Pulls coefficients towards zero like so many rows of ones.
-const RIDGE: f64 = 10.0;
+const RIDGE: f64 = 1000.0;
 /// Fewer rows than this make no model.
 const ENOUGH: f64 = 500.0;
 

@@ -55,6 +55,10 @@ pub struct Snapshot {
     pub lags: [f32; 4],
     pub mean_1h: f32,
     pub mean_4h: f32,
+    /// Largest minus smallest speed of an hour; NaN without any.
+    pub range_1h: f32,
+    /// Largest speed of four hours.
+    pub top_4h: f32,
     /// Over the last 24 hours and 7 days; NaN without readings.
     pub mean_24h: f32,
     pub mean_7d: f32,
@@ -90,6 +94,8 @@ impl Snapshot {
             lags: [lag(1), lag(2), lag(3), lag(6)],
             mean_1h: mean(&history[HISTORY - 12..]),
             mean_4h,
+            range_1h: range(&history[HISTORY - 12..]),
+            top_4h: history.iter().copied().fold(f32::NAN, f32::max),
             mean_24h: narrow(profile.mean_since(hour - 23).unwrap_or(f64::NAN)),
             mean_7d: narrow(profile.mean_since(hour - 167).unwrap_or(f64::NAN)),
             base_now: now.map_or(mean_4h, narrow),
@@ -104,6 +110,10 @@ fn mean(speeds: &[f32]) -> f32 {
     let measured = speeds.iter().filter(|speed| !speed.is_nan());
     let (sum, count) = measured.fold((0.0, 0.0), |(sum, count), speed| (sum + f64::from(*speed), count + 1.0));
     narrow(sum / count)
+}
+
+fn range(speeds: &[f32]) -> f32 {
+    speeds.iter().copied().fold(f32::NAN, f32::max) - speeds.iter().copied().fold(f32::NAN, f32::min)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a speed needs no more digits")]

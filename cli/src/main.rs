@@ -5,6 +5,7 @@ mod feed;
 mod init;
 mod inspect;
 mod lag;
+mod migrate;
 mod replay;
 mod simulate;
 mod units;
@@ -35,6 +36,7 @@ enum Command {
     Init(init::InitArgs),
     Replay(replay::ReplayArgs),
     Simulate(simulate::SimulateArgs),
+    Migrate(migrate::MigrateArgs),
     Lag(lag::LagArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
@@ -65,6 +67,7 @@ fn run(cli: &Cli) -> Result<()> {
             let mut source = args.source(process.clock.now_ms())?;
             if args.out == "log" { feed_log(&process, &mut source, feed::Speed::Max) } else { args.write(&mut source) }
         }
+        Command::Migrate(args) => migrate::run(args, &process),
         Command::Lag(args) => lag::run(args, process.log()?.as_ref(), &readings(&process)),
         Command::Inspect(args) => inspect::run(args, &process),
         Command::Verify(args) => verify::run(args, &process),

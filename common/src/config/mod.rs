@@ -17,6 +17,7 @@
 
 mod aggregator;
 mod archive;
+mod database;
 mod hdfs;
 mod http;
 mod kafka;
@@ -31,10 +32,12 @@ mod variables;
 use std::path::Path;
 
 use jiff::tz::TimeZone;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use aggregator::AggregatorSettings;
 pub use archive::ArchiveSettings;
+pub use database::{DatabaseLocation, PostgresLocation, ProjectionRetention, ProjectionSettings};
 pub use hdfs::HdfsSettings;
 pub use http::{HttpSettings, Listen};
 pub use kafka::{KafkaSettings, SaslMechanism, SecurityProtocol};
@@ -55,6 +58,11 @@ pub struct Config {
     pub log: LogLocation,
     /// Where the archive and the models live.
     pub store: StoreLocation,
+    /// Where rows go; see [`Config::database`] for what nothing means.
+    pub database: Option<DatabaseLocation>,
+    /// The database's password, where the location holds none.
+    #[serde(deserialize_with = "database::password")]
+    pub database_password: Option<SecretString>,
     /// This process's lasting name, unique among the instances of its worker.
     pub instance: String,
     /// Prefix of consumer group, changelog and `transactional.id`; see [`Config::application_id`].
@@ -74,6 +82,7 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
     pub aggregator: AggregatorSettings,
     pub archive: ArchiveSettings,
+    pub projection: ProjectionSettings,
 }
 
 impl Default for Config {
@@ -81,6 +90,8 @@ impl Default for Config {
         Self {
             log: LogLocation::default(),
             store: StoreLocation::default(),
+            database: None,
+            database_password: None,
             instance: format!("{}-0", host_name()),
             application_id: None,
             speed_unit: SpeedUnit::Kmh,
@@ -93,6 +104,7 @@ impl Default for Config {
             telemetry: TelemetrySettings::default(),
             aggregator: AggregatorSettings::default(),
             archive: ArchiveSettings::default(),
+            projection: ProjectionSettings::default(),
         }
     }
 }
@@ -149,6 +161,8 @@ impl Config {
         self.telemetry.validate(problems);
         self.aggregator.validate(problems);
         self.archive.validate(problems);
+        self.validate_database(problems);
+        self.projection.validate(problems);
     }
 
     /// The application id of a worker: as set, else the worker's name.

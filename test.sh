@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Everything that has to hold: format, lints, tests against a real Kafka and a real HDFS, the README's demo.
+# Everything that has to hold: format, lints, tests against a real Kafka, HDFS and PostgreSQL, the
+# README's demo.
 #
 #   ./test.sh            all of it; installs what is missing with apt (Debian)
 #   ./test.sh --quick    without the services and the tests that need them
@@ -45,6 +46,7 @@ missing_packages() {
     command -v mvn >/dev/null || echo maven
     command -v openssl >/dev/null || echo openssl
     command -v flock >/dev/null || echo util-linux
+    ls -d /usr/lib/postgresql/*/bin >/dev/null 2>&1 || echo postgresql
 }
 
 install_missing() {

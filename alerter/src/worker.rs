@@ -110,6 +110,7 @@ pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, predictions_ended: &Ended
             Box::new(move |machine: &Incidents| report_incidents(machine, &mut seen, &mut shown))
         })
     });
+    crew.project_alerts(log, &written);
     Ok(written)
 }
 

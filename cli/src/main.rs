@@ -7,6 +7,7 @@ mod flow;
 mod init;
 mod inspect;
 mod lag;
+mod migrate;
 mod replay;
 mod simulate;
 mod units;
@@ -40,6 +41,7 @@ enum Command {
     Init(init::InitArgs),
     Replay(replay::ReplayArgs),
     Simulate(simulate::SimulateArgs),
+    Migrate(migrate::MigrateArgs),
     Lag(lag::LagArgs),
     Inspect(inspect::InspectArgs),
     Verify(verify::VerifyArgs),
@@ -76,6 +78,7 @@ fn run(cli: &Cli) -> Result<()> {
             let feed = &mut |source: &mut simulate::Simulation| feed_log(&process, source, feed::Speed::Max);
             simulate::run(args, process.clock.now_ms(), feed)
         }
+        Command::Migrate(args) => migrate::run(args, &process),
         Command::Lag(args) => lag::run(args, process.log()?.as_ref(), &flow::readings(&process.config)),
         Command::Inspect(args) => inspect::run(args, &process),
         Command::Verify(args) => verify::run(args, &process),

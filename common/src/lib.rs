@@ -1,9 +1,10 @@
-//! What two or more workers need: wire types, the log and its runner, the archive, the store,
+//! What two or more workers need: wire types, the log and its runner, the archive, the database, the store,
 //! configuration, telemetry, clock and shutdown.
 
 pub mod archive;
 pub mod clock;
 pub mod config;
+pub mod db;
 pub mod health;
 pub mod model;
 pub mod shutdown;

@@ -71,6 +71,7 @@ pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, aggregates_ended: &Ended)
     let (own_log, own_end) = (log.clone(), ended.clone());
     crew.add(APPLICATION, move || predict(process, &own_log, &aggregates_ended, &own_end));
     crew.archive(log, Dataset::Predictions, &archive_group(process.config.application_id(APPLICATION)), &ended)?;
+    crew.project_traffic(log, &ended);
     Ok(ended)
 }
 

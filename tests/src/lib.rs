@@ -2,6 +2,7 @@
 //! workers, waiting with a deadline.
 
 pub mod archive;
+pub mod database;
 pub mod log_contract;
 pub mod services;
 pub mod simulator;

@@ -38,6 +38,12 @@ pub fn hdfs() -> Option<String> {
     service("TRAFFIC_TEST_HDFS")
 }
 
+/// PostgreSQL: `postgres://user:password@host:port/postgres`, of a user who may create databases.
+#[must_use]
+pub fn postgres() -> Option<String> {
+    service("TRAFFIC_TEST_POSTGRES")
+}
+
 /// The folder of research data; without it, tests on it are left out by name.
 #[must_use]
 pub fn data() -> Option<PathBuf> {
@@ -95,6 +101,7 @@ pub enum Victim {
     Kafka,
     Namenode,
     Datanode,
+    Postgres,
 }
 
 /// How it is taken away.
@@ -165,6 +172,7 @@ fn script(victim: Victim, command: &str) -> Result<(), String> {
         Victim::Kafka => ("kafka.sh", None),
         Victim::Namenode => ("hdfs.sh", Some("namenode")),
         Victim::Datanode => ("hdfs.sh", Some("datanode")),
+        Victim::Postgres => ("postgres.sh", None),
     };
     let directory = environment("TRAFFIC_TEST_SERVICES").ok_or("TRAFFIC_TEST_SERVICES is not set")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("services").join(name);

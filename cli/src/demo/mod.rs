@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use common::archive::{Dataset, verify};
-use common::config::{Config, LogLocation, Retention, StoreLocation, TopicSettings};
+use common::config::{Config, DatabaseLocation, LogLocation, Retention, StoreLocation, TopicSettings};
 use common::stream::Log;
 use common::worker::{Crew, Ended, Failure, Process};
 use tracing::info;
@@ -99,6 +99,7 @@ fn settings(base: &Config, dir: &std::path::Path) -> Config {
     Config {
         log: LogLocation::Sqlite(dir.join("traffic.db")),
         store: StoreLocation::Directory(dir.join("store")),
+        database: Some(DatabaseLocation::Sqlite(dir.join("database.db"))),
         instance: "demo".to_owned(),
         application_id: None,
         topics: TopicSettings { partitions: PARTITIONS, retention: for_ever, ..TopicSettings::default() },

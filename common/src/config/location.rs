@@ -66,13 +66,13 @@ impl TryFrom<String> for StoreLocation {
 }
 
 /// `REL`, `/ABS` or `///ABS`. `//X` is refused: in a URL X would be a host, and people mean either.
-fn path(text: &str) -> Option<PathBuf> {
+pub(super) fn path(text: &str) -> Option<PathBuf> {
     let text = text.strip_prefix("//").filter(|rest| rest.starts_with('/')).unwrap_or(text);
     (!text.is_empty() && !text.starts_with("//")).then(|| PathBuf::from(text))
 }
 
 /// `HOST`, `HOST:PORT` or `[IPv6]:PORT`, with no path and no user.
-fn is_host(text: &str, needs_port: bool) -> bool {
+pub(super) fn is_host(text: &str, needs_port: bool) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (text, None),

@@ -18,6 +18,7 @@
 mod aggregator;
 mod alerter;
 mod archive;
+mod database;
 mod hdfs;
 mod http;
 mod kafka;
@@ -33,11 +34,13 @@ mod variables;
 use std::path::Path;
 
 use jiff::tz::TimeZone;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 pub use aggregator::AggregatorSettings;
 pub use alerter::{AlerterSettings, PredictedCongestionSettings, SensorSilentSettings};
 pub use archive::ArchiveSettings;
+pub use database::{DatabaseLocation, PostgresLocation, ProjectionRetention, ProjectionSettings};
 pub use hdfs::HdfsSettings;
 pub use http::{HttpSettings, Listen};
 pub use kafka::{KafkaSettings, SaslMechanism, SecurityProtocol};
@@ -59,6 +62,11 @@ pub struct Config {
     pub log: LogLocation,
     /// Where the archive and the models live.
     pub store: StoreLocation,
+    /// Where rows go; see [`Config::database`] for what nothing means.
+    pub database: Option<DatabaseLocation>,
+    /// The database's password, where the location holds none.
+    #[serde(deserialize_with = "database::password")]
+    pub database_password: Option<SecretString>,
     /// This process's lasting name, unique among the instances of its worker.
     pub instance: String,
     /// Prefix of consumer group, changelog and `transactional.id`; see [`Config::application_id`].
@@ -80,6 +88,7 @@ pub struct Config {
     pub alerter: AlerterSettings,
     pub archive: ArchiveSettings,
     pub predictor: PredictorSettings,
+    pub projection: ProjectionSettings,
 }
 
 impl Default for Config {
@@ -87,6 +96,8 @@ impl Default for Config {
         Self {
             log: LogLocation::default(),
             store: StoreLocation::default(),
+            database: None,
+            database_password: None,
             instance: format!("{}-0", host_name()),
             application_id: None,
             speed_unit: SpeedUnit::Kmh,
@@ -101,6 +112,7 @@ impl Default for Config {
             alerter: AlerterSettings::default(),
             archive: ArchiveSettings::default(),
             predictor: PredictorSettings::default(),
+            projection: ProjectionSettings::default(),
         }
     }
 }
@@ -159,6 +171,8 @@ impl Config {
         self.alerter.validate(problems);
         self.archive.validate(problems);
         self.predictor.validate(problems);
+        self.validate_database(problems);
+        self.projection.validate(problems);
     }
 
     /// The application id of a worker: as set, else the worker's name.

@@ -41,7 +41,9 @@ impl Problems {
 
     /// A setting's value is not as it must be; secret values are not shown.
     pub(super) fn add_value(&mut self, setting: &str, value: &str, origin: &str, allowed: &str) {
-        self.found.push(if variables::is_secret(setting) {
+        self.found.push(if variables::is_secret(setting) && allowed.starts_with("allowed: ") {
+            format!("{setting} = (hidden), from {origin}: {allowed}")
+        } else if variables::is_secret(setting) {
             format!("{setting} = (hidden), from {origin}: not allowed here as it stands; a secret is text")
         } else {
             format!("{setting} = {value:?}, from {origin}: {allowed}")

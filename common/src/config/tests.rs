@@ -179,7 +179,7 @@ fn unknown_variables_name_the_nearest_known() {
             ("TRAFFIC_QUICK", "1"),
             ("TRAFFIC_FAILPOINT", "3"),
             ("JWT_SECRET_KEY", "x"),
-            ("POSTGRES_PASSWORD_FILE", "x"),
+            ("POSTGRES_INITDB_ARGS", "-k"),
         ],
     );
     assert_eq!(found.len(), 3, "{found:#?}");

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::database::postgres_url;
 use super::layers::Layers;
 use super::problems::Problems;
 
@@ -25,11 +26,17 @@ const fn secret(name: &'static str, setting: &'static str) -> Variable {
 /// Sets the store, unless `TRAFFIC_STORE` does.
 const HDFS_NAMENODE_URL: &str = "HDFS_NAMENODE_URL";
 
+/// A database by its parts, as the deployment guide names them: sets the database, unless `TRAFFIC_DATABASE` does.
+const POSTGRES_HOST: &str = "POSTGRES_HOST";
+const POSTGRES_PARTS: [&str; 4] = [POSTGRES_HOST, "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER"];
+
 /// A later one wins where two override the same setting.
-const VARIABLES: [Variable; 19] = [
+const VARIABLES: [Variable; 21] = [
     plain("TRAFFIC_LOG", "log"),
     plain(HDFS_NAMENODE_URL, "store"),
     plain("TRAFFIC_STORE", "store"),
+    secret("TRAFFIC_DATABASE", "database"),
+    secret("POSTGRES_PASSWORD", "database_password"),
     plain("TRAFFIC_INSTANCE", "instance"),
     plain("TRAFFIC_APPLICATION_ID", "application_id"),
     plain("TRAFFIC_FAILPOINT", "failpoint"),
@@ -50,8 +57,7 @@ const VARIABLES: [Variable; 19] = [
 
 /// Of one `.env` for the whole deployment, what these processes do not use, with the part that does.
 /// A name that ends in `*` stands for all that begin so.
-const OF_OTHERS: [(&str, &str); 12] = [
-    ("POSTGRES_*", "the API's database"),
+const OF_OTHERS: [(&str, &str); 11] = [
     ("JWT_*", "the API's tokens"),
     ("ACCESS_TOKEN_EXPIRE_MINUTES", "the API's tokens"),
     ("REFRESH_TOKEN_EXPIRE_DAYS", "the API's tokens"),
@@ -79,6 +85,7 @@ pub(super) fn apply(
     for name in environment.keys() {
         refuse_unknown(name, problems);
     }
+    apply_postgres(&environment, layers, problems);
     for variable in &VARIABLES {
         let value = environment.get(variable.name);
         let file_variable = format!("{}_FILE", variable.name);
@@ -101,6 +108,27 @@ pub(super) fn apply(
     }
 }
 
+/// Makes one location of the guide's variables; user and database default as they do with `psql`.
+fn apply_postgres(environment: &BTreeMap<String, String>, layers: &mut Layers, problems: &mut Problems) {
+    let part = |name: &str| environment.get(name).map(String::as_str);
+    if ["TRAFFIC_DATABASE", "TRAFFIC_DATABASE_FILE"].into_iter().any(|name| part(name).is_some()) {
+        return;
+    }
+    if let Some(host) = part(POSTGRES_HOST) {
+        let [_, port, database, user] = POSTGRES_PARTS.map(part);
+        let user = user.unwrap_or("postgres");
+        let url = postgres_url(host, port.unwrap_or("5432"), database.unwrap_or(user), user);
+        let [first @ .., last] = POSTGRES_PARTS;
+        layers.set("database", &url, format!("{} and {last}", first.join(", ")));
+    } else if layers.origin("database") == Layers::default().origin("database")
+        && let Some(name) = ["POSTGRES_DB", "POSTGRES_USER"].into_iter().find(|name| part(name).is_some())
+    {
+        problems.add(format!(
+            "{name} is set, but {POSTGRES_HOST} is not: set it too, or TRAFFIC_DATABASE (none, if there is to be none)"
+        ));
+    }
+}
+
 /// Whether a setting's value must not be shown.
 pub(super) fn is_secret(setting: &str) -> bool {
     VARIABLES.iter().any(|v| v.secret && v.setting == setting)
@@ -113,11 +141,13 @@ fn read_secret(path: &str) -> Result<String, String> {
     if value.is_empty() { Err("the secret's file is empty".to_owned()) } else { Ok(value.to_owned()) }
 }
 
-/// Every variable that begins with `TRAFFIC_` must be known; of Kafka's and HDFS's, whose own programs
+/// Every variable that begins with `TRAFFIC_` must be known; of Kafka's, HDFS's and PostgreSQL's, whose own programs
 /// have variables too, only what looks like a misspelling is refused.
 fn refuse_unknown(name: &str, problems: &mut Problems) {
     let ours = name.starts_with("TRAFFIC_");
-    if is_known(name) || !(ours || name.starts_with("KAFKA_") || name.starts_with("HDFS_")) {
+    if is_known(name)
+        || !(ours || name.starts_with("KAFKA_") || name.starts_with("HDFS_") || name.starts_with("POSTGRES_"))
+    {
         return;
     }
     let nearest = known_names().into_iter().map(|known| (distance(name, &known), known)).min();
@@ -139,7 +169,8 @@ fn is_known(name: &str) -> bool {
 
 fn known_names() -> Vec<String> {
     let files = VARIABLES.iter().filter(|v| v.secret).map(|v| format!("{}_FILE", v.name));
-    VARIABLES.iter().map(|v| v.name.to_owned()).chain(files).collect()
+    let parts = POSTGRES_PARTS.iter().map(|name| (*name).to_owned());
+    VARIABLES.iter().map(|v| v.name.to_owned()).chain(files).chain(parts).collect()
 }
 
 /// Levenshtein's edit distance.

@@ -209,6 +209,7 @@ fn kafka(servers: &[String], config: &Config) -> KafkaConfig {
     KafkaConfig {
         bootstrap_servers: servers.join(","),
         overrides: config.kafka.client_properties().into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        prefix: config.topics.prefix.clone(),
         failpoint: config.failpoint.map(|after_commits| Failpoint::ExitBetweenOffsetsAndCommit { after_commits }),
         ..KafkaConfig::default()
     }

@@ -19,6 +19,8 @@ pub struct KafkaConfig {
     /// Raw librdkafka settings, which win over the defaults here; those that exactly-once processing
     /// rests on are refused.
     pub overrides: BTreeMap<String, String>,
+    /// In front of every group's name and `transactional.id`, so that deployments can share a cluster.
+    pub prefix: String,
     /// Where to die, for crash tests.
     pub failpoint: Option<Failpoint>,
 }
@@ -171,6 +173,7 @@ mod tests {
                 ..Security::default()
             },
             overrides: BTreeMap::from([("ssl.key.password".to_owned(), "hunter3".to_owned())]),
+            prefix: String::new(),
             failpoint: None,
         }
     }

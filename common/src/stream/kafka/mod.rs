@@ -216,6 +216,7 @@ impl Log for KafkaLog {
         if at.is_empty() {
             return Ok(Vec::new());
         }
+        let group = &format!("{}{group}", self.config.prefix);
         let client = self.group(group)?;
         drain(&client);
         let doing = format!("asking for the committed offsets of group {group}");
@@ -244,6 +245,8 @@ impl Log for KafkaLog {
     }
 
     fn join(&self, membership: &Membership) -> Result<Box<dyn Member>, LogError> {
+        let application_id = format!("{}{}", self.config.prefix, membership.application_id);
+        let membership = &Membership { application_id, ..membership.clone() };
         let partitions = self.shared_partitions(membership)?;
         // The producer first: it ends a predecessor's transaction, which makes the offsets stable.
         let transactions = if membership.transactional {

@@ -129,6 +129,20 @@ impl TestDatabase {
         done.unwrap_or_else(|error| panic!("{statements}: {error}"));
     }
 
+    /// Holds the write lock of a SQLite file until it is dropped.
+    ///
+    /// # Panics
+    /// If it cannot be had.
+    #[must_use]
+    pub fn lock_file(&self) -> sqlx::SqliteConnection {
+        let locked = self.runtime.block_on(async {
+            let mut connection = connect_sqlite(&self.location).await?;
+            connection.execute("begin immediate").await?;
+            Ok::<_, sqlx::Error>(connection)
+        });
+        locked.expect("the file is locked")
+    }
+
     /// All rows of all tables but the offsets.
     #[must_use]
     pub fn dump(&self) -> Vec<String> {
@@ -228,19 +242,32 @@ pub struct Bed {
 
 impl Bed {
     /// Empty topics and a database with its tables; `None` where tests that need services are left out.
-    ///
-    /// # Panics
-    /// If they cannot be made.
     #[must_use]
     pub fn new(kind: Kind, partitions: u32) -> Option<Self> {
         let rows = TestDatabase::new(kind)?;
         rows.migrate_up();
+        Some(Self::on(rows, partitions))
+    }
+
+    /// Empty topics beside this database.
+    ///
+    /// # Panics
+    /// If they cannot be made.
+    #[must_use]
+    pub fn on(rows: TestDatabase, partitions: u32) -> Self {
         let log = MemoryLog::new(Arc::new(SystemClock));
         let cleanup = Cleanup::Delete { retention_ms: None };
         let topic = |name: &str| TopicSpec { name: name.to_owned(), partitions, replication: 1, cleanup };
         log.ensure_topics(&[topic(AGGREGATES), topic(PREDICTIONS), topic(ALERTS)]).expect("the topics are made");
         let settings = ProjectionSettings { commit_interval: Duration::from_millis(20), ..Default::default() };
-        Some(Self { log, rows, settings, partitions })
+        Self { log, rows, settings, partitions }
+    }
+
+    /// Whether all rows of the traffic are there.
+    #[must_use]
+    pub fn is_complete(&self, traffic: &Traffic) -> Option<()> {
+        let count = "select (select count(*) from T.aggregates) + (select count(*) from T.predictions)";
+        (self.rows.try_rows(count).ok()?[0] == traffic.count().to_string()).then_some(())
     }
 
     /// Writes a message, keyed by its segment.

@@ -157,12 +157,6 @@ fn two_owners_at_once_never_double_and_never_skip() {
     });
 }
 
-/// Whether all rows are there.
-fn complete(bed: &Bed, traffic: &Traffic) -> Option<()> {
-    let count = "select (select count(*) from T.aggregates) + (select count(*) from T.predictions)";
-    (bed.rows.try_rows(count).ok()?[0] == traffic.count().to_string()).then_some(())
-}
-
 #[test]
 fn an_owner_of_only_one_topic_is_fenced_too() {
     on_both(1, |bed| {
@@ -171,12 +165,12 @@ fn an_owner_of_only_one_topic_is_fenced_too() {
         traffic.aggregate(&bed, "S1", at, 5, Some(50.0));
         traffic.prediction(&bed, "S1", at, 5, 48.0, "v1");
         let ((), summary) = bed.while_running(bed.traffic(), |reports| {
-            wait_until(DEADLINE, "the first rows", || complete(&bed, &traffic));
+            wait_until(DEADLINE, "the first rows", || bed.is_complete(&traffic));
             // As if another owner had written a forecast: the next aggregate alone must not pass.
             bed.rows.execute("update T.projection_offsets set next_offset = 0 where topic = 'traffic-predictions'");
             traffic.aggregate(&bed, "S1", at + 300_000, 5, Some(51.0));
             wait_until(DEADLINE, "it is fenced", || (reports.unable() > 0).then_some(()));
-            wait_until(DEADLINE, "it goes on", || complete(&bed, &traffic));
+            wait_until(DEADLINE, "it goes on", || bed.is_complete(&traffic));
         });
         assert!(summary.retries > 0, "{summary:?}");
         traffic.assert_rows(&bed.rows);
@@ -198,7 +192,7 @@ fn a_sink_that_dies_at_any_moment_is_succeeded() {
             if killed < 25 {
                 killed += bed.rows.rows(kill)[0].parse::<u32>().expect("a count");
             }
-            complete(&bed, &traffic)
+            bed.is_complete(&traffic)
         });
         killed
     });
@@ -212,13 +206,13 @@ fn rows_can_be_made_anew_while_the_sink_runs() {
         let mut traffic = Traffic::default();
         traffic.windows(&bed, days_ago(1), 4, 0..20);
         bed.while_running(bed.traffic(), |_| {
-            wait_until(DEADLINE, "all rows", || complete(&bed, &traffic));
+            wait_until(DEADLINE, "all rows", || bed.is_complete(&traffic));
             let tables = ["aggregates", "predictions", "model_metrics", "segments"];
             let mut statements = vec!["delete from T.projection_offsets where projection = 'traffic'".to_owned()];
             statements.extend(tables.map(|table| format!("delete from T.{table}")));
             bed.rows.execute(&statements.join("; "));
             traffic.aggregate(&bed, "S1", days_ago(1) + 20 * 300_000, 5, Some(50.0));
-            wait_until(DEADLINE, "all rows again", || complete(&bed, &traffic));
+            wait_until(DEADLINE, "all rows again", || bed.is_complete(&traffic));
         });
         traffic.assert_rows(&bed.rows);
     });

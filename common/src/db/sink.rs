@@ -7,6 +7,7 @@
 //! database is away.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::stream::{Log, Membership};
 const GRACE: Duration = Duration::from_secs(6);
 /// How long a transaction may take; its statements have limits of their own.
 const TRANSACTION: Duration = Duration::from_secs(60);
+/// A call that takes longer is no sign of health.
+const SLOW: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(50);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -178,22 +181,33 @@ impl ProjectionSink {
         }
     }
 
-    /// Blocks on calls to the database, for as long as a transaction may take, and not much longer than shutdown.
+    /// Blocks on calls to the database, for as long as a transaction may take, and not much longer than shutdown. One
+    /// that takes long is reported meanwhile.
     pub(super) fn wait<T>(
         &self,
         control: &Control<'_>,
         work: impl Future<Output = Result<T, DbError>>,
     ) -> Result<T, DbError> {
+        let failed = |what: String| Err(DbError::Unavailable(format!("the database {} {what}", self.database)));
         self.runtime.block_on(async {
+            let mut work = pin!(work);
+            let waiting = tokio::time::timeout(SLOW, &mut work);
             tokio::select! {
                 biased;
-                done = work => done,
-                () = tokio::time::sleep(TRANSACTION) => Err(DbError::Unavailable(format!(
-                    "the database {} took longer than {} s", self.database, TRANSACTION.as_secs()
-                ))),
-                () = shutdown(control, GRACE) => Err(DbError::Unavailable(format!(
-                    "the database {} took too long to wait for it at shutdown", self.database
-                ))),
+                done = waiting => if let Ok(done) = done { return done },
+                () = shutdown(control, GRACE) => return failed("took too long to wait for it at shutdown".to_owned()),
+            }
+            (control.report)(Err(&format!("the database {} has not answered for {} s", self.database, SLOW.as_secs())));
+            tokio::select! {
+                biased;
+                done = work => {
+                    if done.is_ok() {
+                        (control.report)(Ok(()));
+                    }
+                    done
+                }
+                () = tokio::time::sleep(TRANSACTION) => failed(format!("took longer than {} s", TRANSACTION.as_secs())),
+                () = shutdown(control, GRACE) => failed("took too long to wait for it at shutdown".to_owned()),
             }
         })
     }

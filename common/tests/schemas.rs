@@ -71,7 +71,8 @@ fn the_example_events_parse_and_their_aggregate_does_too() {
 fn asyncapi_names_every_topic_and_its_references_exist() {
     let text = read(&docs().join("asyncapi.yaml"));
     let topics = Topics::default();
-    let alerting = [&topics.alerter_commands, &topics.alert_transitions, &topics.alerts];
+    let alerting =
+        [&topics.alerter_commands, &topics.alert_transitions, &topics.alerts, &topics.predictions, &topics.digest];
     for topic in [&topics.events, &topics.rekeyed, &topics.dead_letters, &topics.aggregates].into_iter().chain(alerting)
     {
         assert!(text.contains(&format!("address: {topic}\n")), "{topic}");

@@ -3,6 +3,7 @@
 
 pub mod archive;
 pub mod database;
+pub mod flow;
 pub mod log_contract;
 pub mod services;
 pub mod simulator;

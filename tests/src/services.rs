@@ -60,6 +60,12 @@ pub fn python() -> Option<PathBuf> {
     service("TRAFFIC_TEST_PYTHON").map(PathBuf::from)
 }
 
+/// A setting of the tests themselves.
+#[must_use]
+pub fn setting(variable: &str) -> Option<String> {
+    environment(variable)
+}
+
 fn service(variable: &str) -> Option<String> {
     match decide(variable, environment(variable), environment("TRAFFIC_QUICK")) {
         Decision::Use(address) => Some(address),

@@ -10,63 +10,12 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::log::{END_CONFIRMATION, Event, Log, LogError, Member, Membership, Outgoing, Reader, TopicPartition};
-use super::machine::{Destination, Machine, Outbox, Tick};
+use super::held::Held;
+use super::log::{Event, Log, LogError, Member, Outgoing, Reader, TopicPartition};
+use super::machine::{Destination, Machine, Outbox};
 use super::restore::Restore;
+use super::topology::{Notice, Observer, Pace, Step, Topology};
 use crate::clock::Clock;
-
-/// A worker's place in the flow.
-#[derive(Debug, Clone)]
-pub struct Topology {
-    pub membership: Membership,
-    /// Output topics; a machine names them by index.
-    pub outputs: Vec<String>,
-    /// The compacted topic of state entries, with as many partitions as the inputs.
-    pub changelog: Option<String>,
-    /// A topic of one partition that every instance reads as a whole, while its machine waits for something.
-    pub tail: Option<String>,
-}
-
-/// When the runner commits and ticks.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    pub commit_interval_ms: i64,
-    /// Commit earlier after this many records.
-    pub commit_records: usize,
-    pub tick_interval_ms: i64,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self { commit_interval_ms: 100, commit_records: 200_000, tick_interval_ms: 100 }
-    }
-}
-
-/// What a step did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Records were handled, or partitions moved.
-    Worked,
-    /// Nothing to do within the timeout.
-    Idle,
-    /// The input has ended, every input of every assigned partition stands at its end, and all of it is committed.
-    AtEnd,
-    /// Not a member, or waiting for the last owner's transaction: come again a little later.
-    Waiting,
-}
-
-/// What the runner has to say to its worker: for readiness, metrics and logs.
-pub enum Notice<'a, M> {
-    /// Joined and restored.
-    Ready { machine: &'a M },
-    /// The session was lost; the runner joins again by itself.
-    Lost(&'a LogError),
-    /// A transaction was committed.
-    Committed { records: usize, machine: &'a M },
-}
-
-/// Hears what happens to a runner.
-pub type Observer<M> = Box<dyn FnMut(Notice<'_, M>) + Send>;
 
 /// For how long a machine that has read everything and still waits for others is given time.
 const PATIENCE_MS: i64 = 15_000;
@@ -109,41 +58,6 @@ pub struct Runner<M> {
     committed_at_ms: i64,
     ticked_at_ms: i64,
 }
-
-/// A partition number that is ours and restored.
-struct Held {
-    /// By input: the next offset, once a record was read.
-    positions: Vec<Option<i64>>,
-    /// By input: whether the position moved since the last commit.
-    moved: Vec<bool>,
-    /// By input: since when, and until when at least, the log has confirmed that we stand at the end.
-    ends: Vec<Option<(i64, i64)>>,
-}
-
-impl Held {
-    fn new(inputs: usize) -> Self {
-        Self { positions: vec![None; inputs], moved: vec![false; inputs], ends: vec![None; inputs] }
-    }
-
-    /// Whether we stand at the end of every input.
-    fn at_end(&self, now_ms: i64) -> bool {
-        self.ends.iter().all(|end| at_end_for_ms(*end, now_ms).is_some())
-    }
-
-    fn tick(&self, now_ms: i64) -> Tick {
-        let first = self.ends.first().copied().flatten();
-        Tick { now_ms, at_end_for_ms: at_end_for_ms(first, now_ms) }
-    }
-}
-
-/// For how long, by the log's own word, we have stood at an end.
-fn at_end_for_ms(end: Option<(i64, i64)>, now_ms: i64) -> Option<i64> {
-    let (since, confirmed) = end?;
-    (now_ms - confirmed <= END_CONFIRMATION_MS * 3 / 2).then_some(now_ms - since)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a few seconds")]
-const END_CONFIRMATION_MS: i64 = END_CONFIRMATION.as_millis() as i64;
 
 impl<M: Machine> Runner<M> {
     /// # Errors
@@ -320,8 +234,7 @@ impl<M: Machine> Runner<M> {
             Event::Revoked(_) => self.give_back()?,
             Event::End { input, partition } => {
                 if let Some(held) = self.held.get_mut(&partition) {
-                    let unbroken = held.ends[input].filter(|(_, last)| now_ms - last <= END_CONFIRMATION_MS * 3 / 2);
-                    held.ends[input] = Some((unbroken.map_or(now_ms, |(first, _)| first), now_ms));
+                    held.confirm_end(input, now_ms);
                 }
                 return Ok(Step::Idle);
             }

@@ -56,6 +56,12 @@ fn one_forecast_for_each_segment_window_and_horizon() {
         usize::try_from(START + STEPS - first.expect("some window")).expect("few") * 3
     });
     assert_eq!(ids.len(), expected.sum::<usize>());
+    let schema = include_str!("../../../docs/schemas/traffic-prediction.json");
+    let schema = jsonschema::draft202012::new(&serde_json::from_str(schema).expect("JSON")).expect("a schema");
+    for json in cluster.predictions.iter().flatten() {
+        let message = serde_json::from_slice(json).expect("JSON");
+        assert!(schema.is_valid(&message), "{message}");
+    }
     for forecast in cluster.forecasts() {
         assert!(forecast.speed_quantiles.is_sorted() && forecast.speed_quantiles[0] >= 0.0);
         assert!(forecast.uncertainty_bounds.speed_lower <= forecast.predicted_speed);

@@ -1,0 +1,56 @@
+//! A worker's place in the flow, its pace, and what its runner has to say.
+
+use super::log::{LogError, Membership};
+
+/// A worker's place in the flow.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    pub membership: Membership,
+    /// Output topics; a machine names them by index.
+    pub outputs: Vec<String>,
+    /// The compacted topic of state entries, with as many partitions as the inputs.
+    pub changelog: Option<String>,
+    /// A topic of one partition that every instance reads as a whole, while its machine waits for something.
+    pub tail: Option<String>,
+}
+
+/// When the runner commits and ticks.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub commit_interval_ms: i64,
+    /// Commit earlier after this many records.
+    pub commit_records: usize,
+    pub tick_interval_ms: i64,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { commit_interval_ms: 100, commit_records: 200_000, tick_interval_ms: 100 }
+    }
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Records were handled, or partitions moved.
+    Worked,
+    /// Nothing to do within the timeout.
+    Idle,
+    /// The input has ended, every input of every assigned partition stands at its end, and all of it is committed.
+    AtEnd,
+    /// Not a member, or waiting for the last owner's transaction: come again a little later.
+    Waiting,
+}
+
+/// What the runner has to say to its worker: for readiness, metrics and logs.
+pub enum Notice<'a, M> {
+    /// Joined and restored.
+    Ready { machine: &'a M },
+    /// The session was lost; the runner joins again by itself.
+    Lost(&'a LogError),
+    /// A transaction was committed.
+    Committed { records: usize, machine: &'a M },
+}
+
+/// Hears what happens to a runner.
+pub type Observer<M> = Box<dyn FnMut(Notice<'_, M>) + Send>;

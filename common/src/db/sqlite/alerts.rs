@@ -3,64 +3,57 @@
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
+use super::write_all;
 use crate::db::batch::AlertBatch;
 use crate::db::rows::AlertRow;
 
-macro_rules! columns {
-    () => {
-        "(alert_id, sequence, segment_id, rule, alert_type, severity, status, changed_at, opened_at, resolved_at,
-            detection_source, description, value, threshold, confidence_score, latitude, longitude, changed_by)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    };
-}
+const COLUMNS: &str = "(alert_id, sequence, segment_id, rule, alert_type, severity, status, changed_at, opened_at,
+    resolved_at, detection_source, description, value, threshold, confidence_score, latitude, longitude, changed_by)
+    values";
 
 /// Writes every transition, and of each alert the newest as its present state.
 pub(in crate::db) async fn write(transaction: &mut SqliteConnection, batch: &AlertBatch) -> sqlx::Result<()> {
-    for row in batch.history.values() {
-        let statement = concat!("insert into alert_history ", columns!(), " on conflict do nothing");
-        insert(transaction, statement, row).await?;
-    }
-    for row in batch.present() {
-        let statement = concat!(
-            "insert into alerts ",
-            columns!(),
-            " on conflict (alert_id) do update set sequence = excluded.sequence, segment_id = excluded.segment_id,
-                rule = excluded.rule, alert_type = excluded.alert_type, severity = excluded.severity,
-                status = excluded.status, changed_at = excluded.changed_at, opened_at = excluded.opened_at,
-                resolved_at = excluded.resolved_at, detection_source = excluded.detection_source,
-                description = excluded.description, value = excluded.value, threshold = excluded.threshold,
-                confidence_score = excluded.confidence_score, latitude = excluded.latitude,
-                longitude = excluded.longitude, changed_by = excluded.changed_by
-              where excluded.sequence > sequence"
-        );
-        insert(transaction, statement, row).await?;
-    }
-    Ok(())
+    let history: Vec<&AlertRow> = batch.history.values().collect();
+    insert(transaction, "alert_history", "on conflict do nothing", &history).await?;
+    let newest = "on conflict (alert_id) do update set sequence = excluded.sequence, segment_id = excluded.segment_id,
+            rule = excluded.rule, alert_type = excluded.alert_type, severity = excluded.severity,
+            status = excluded.status, changed_at = excluded.changed_at, opened_at = excluded.opened_at,
+            resolved_at = excluded.resolved_at, detection_source = excluded.detection_source,
+            description = excluded.description, value = excluded.value, threshold = excluded.threshold,
+            confidence_score = excluded.confidence_score, latitude = excluded.latitude,
+            longitude = excluded.longitude, changed_by = excluded.changed_by
+        where excluded.sequence > sequence";
+    insert(transaction, "alerts", newest, &batch.present()).await
 }
 
-async fn insert(transaction: &mut SqliteConnection, statement: &'static str, row: &AlertRow) -> sqlx::Result<()> {
-    sqlx::query(statement)
-        .bind(row.alert_id.as_str())
-        .bind(row.sequence)
-        .bind(row.segment_id.as_str())
-        .bind(row.rule.as_str())
-        .bind(row.alert_type.as_str())
-        .bind(row.severity.as_str())
-        .bind(row.status.as_str())
-        .bind(row.changed_at)
-        .bind(row.opened_at)
-        .bind(row.resolved_at)
-        .bind(row.detection_source.as_str())
-        .bind(row.description.as_str())
-        .bind(row.value)
-        .bind(row.threshold)
-        .bind(row.confidence_score)
-        .bind(row.position.map(|p| p.latitude))
-        .bind(row.position.map(|p| p.longitude))
-        .bind(row.changed_by.as_deref())
-        .execute(transaction)
-        .await?;
-    Ok(())
+async fn insert(
+    transaction: &mut SqliteConnection,
+    table: &'static str,
+    conflict: &'static str,
+    rows: &[&AlertRow],
+) -> sqlx::Result<()> {
+    write_all(transaction, &format!("insert into {table} {COLUMNS}"), 18, conflict, rows, |query, row| {
+        query
+            .bind(row.alert_id.clone())
+            .bind(row.sequence)
+            .bind(row.segment_id.clone())
+            .bind(row.rule.clone())
+            .bind(row.alert_type.clone())
+            .bind(row.severity.clone())
+            .bind(row.status.clone())
+            .bind(row.changed_at)
+            .bind(row.opened_at)
+            .bind(row.resolved_at)
+            .bind(row.detection_source.clone())
+            .bind(row.description.clone())
+            .bind(row.value)
+            .bind(row.threshold)
+            .bind(row.confidence_score)
+            .bind(row.position.map(|p| p.latitude))
+            .bind(row.position.map(|p| p.longitude))
+            .bind(row.changed_by.clone())
+    })
+    .await
 }
 
 /// The newest transition, epoch ms.

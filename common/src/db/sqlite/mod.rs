@@ -1,10 +1,11 @@
-//! The statements of SQLite: prepared ones, row by row, within one `begin immediate`.
+//! The statements of SQLite: prepared ones, many rows at a time, within one `begin immediate`.
 
 pub(super) mod alerts;
 pub(super) mod traffic;
 
-use sqlx::Row as _;
-use sqlx::sqlite::SqliteConnection;
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::projection::{Move, Place};
 
@@ -59,4 +60,64 @@ pub(super) async fn fence(
         }
     }
     Ok(true)
+}
+
+type Statement = Query<'static, Sqlite, SqliteArguments>;
+
+/// Rows in one statement, largest first: every statement is a trip to another thread, and few texts are prepared once.
+const AT_ONCE: [usize; 3] = [128, 16, 1];
+
+/// The rows in groups of these sizes.
+fn groups<R>(rows: &[R]) -> impl Iterator<Item = &[R]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let size = AT_ONCE.into_iter().find(|size| *size <= rest.len())?;
+        let (group, later) = rest.split_at(size);
+        rest = later;
+        Some(group)
+    })
+}
+
+/// A statement with as many tuples of `columns` marks as there are rows between its two parts, and the rows' values.
+fn statement<R>(
+    before: &str,
+    columns: usize,
+    after: &str,
+    rows: &[R],
+    bind: impl Fn(Statement, &R) -> Statement,
+) -> Statement {
+    let tuple = format!("({})", vec!["?"; columns].join(", "));
+    // Made of constants alone.
+    let text = format!("{before} {} {after}", vec![tuple.as_str(); rows.len()].join(", "));
+    rows.iter().fold(sqlx::query(AssertSqlSafe(text)), bind)
+}
+
+/// Writes all rows.
+async fn write_all<R>(
+    transaction: &mut SqliteConnection,
+    before: &str,
+    columns: usize,
+    after: &str,
+    rows: &[R],
+    bind: impl Fn(Statement, &R) -> Statement,
+) -> sqlx::Result<()> {
+    for group in groups(rows) {
+        statement(before, columns, after, group, &bind).execute(&mut *transaction).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_of_few_sizes_and_leave_nothing_out() {
+        let sizes = |n: usize| groups(&vec![(); n]).map(<[()]>::len).collect::<Vec<_>>();
+        assert_eq!(sizes(0), [0_usize; 0]);
+        assert_eq!(sizes(1), [1]);
+        assert_eq!(sizes(274), [128, 128, 16, 1, 1]);
+        let rows: Vec<u32> = (0..500).collect();
+        assert_eq!(groups(&rows).flatten().copied().collect::<Vec<_>>(), rows);
+    }
 }

@@ -3,6 +3,7 @@
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteConnection;
 
+use super::{groups, statement, write_all};
 use crate::db::batch::{Seen, TrafficBatch};
 use crate::db::retention::{DAY_MS, Day, iso};
 use crate::db::rows::{AggregateRow, PredictionRow};
@@ -14,188 +15,189 @@ use crate::db::score::{
 pub(in crate::db) async fn write(transaction: &mut SqliteConnection, batch: &TrafficBatch) -> sqlx::Result<()> {
     let facts = look_up(transaction, &questions(batch)).await?;
     let changes = changes(batch, &facts);
-    for row in changes.aggregates {
-        write_aggregate(transaction, row).await?;
-    }
-    for (row, actual) in changes.predictions {
-        write_prediction(transaction, row, actual).await?;
-    }
-    for actual in &changes.actuals {
-        write_actual(transaction, actual).await?;
-    }
-    for (segment_id, seen) in &batch.segments {
-        write_segment(transaction, segment_id, seen).await?;
-    }
-    for (key, sums) in &changes.metrics {
-        write_metric(transaction, key, sums).await?;
-    }
-    Ok(())
+    write_aggregates(transaction, &changes.aggregates).await?;
+    write_predictions(transaction, &changes.predictions).await?;
+    write_actuals(transaction, &changes.actuals).await?;
+    let segments: Vec<_> = batch.segments.iter().collect();
+    write_segments(transaction, &segments).await?;
+    let metrics: Vec<_> = changes.metrics.iter().collect();
+    write_metrics(transaction, &metrics).await
 }
 
 async fn look_up(transaction: &mut SqliteConnection, questions: &Questions<'_>) -> sqlx::Result<Facts> {
     let mut facts = Facts::default();
-    for (segment_id, window_start) in &questions.aggregates {
-        let row =
-            sqlx::query("select event_count, avg_speed from aggregates where segment_id = ? and window_start = ?")
-                .bind(*segment_id)
-                .bind(window_start)
-                .fetch_optional(&mut *transaction)
-                .await?;
-        if let Some(row) = row {
+    for group in groups(&questions.aggregates) {
+        // `cross join` keeps the order: each question is one search in the primary key.
+        let rows = statement(
+            "with k (segment_id, window_start) as (values",
+            2,
+            ") select a.segment_id, a.window_start, a.event_count, a.avg_speed from k cross join aggregates a
+                 on a.segment_id = k.segment_id and a.window_start = k.window_start",
+            group,
+            |query, (segment_id, window_start)| query.bind((*segment_id).to_owned()).bind(*window_start),
+        );
+        for row in &rows.fetch_all(&mut *transaction).await? {
             facts.aggregates.push(KnownAggregate {
-                segment_id: (*segment_id).to_owned(),
-                window_start: *window_start,
-                event_count: row.try_get(0)?,
-                avg_speed: row.try_get(1)?,
+                segment_id: row.try_get(0)?,
+                window_start: row.try_get(1)?,
+                event_count: row.try_get(2)?,
+                avg_speed: row.try_get(3)?,
             });
         }
     }
-    for (segment_id, target, horizon) in &questions.predictions {
-        let rows = sqlx::query(
-            "select prediction_timestamp, horizon_minutes, predicted_speed, current_speed, model_type, model_version,
-                 actual_speed
-             from predictions where segment_id = ?1 and target_timestamp = ?2 and (?3 is null or horizon_minutes = ?3)",
-        )
-        .bind(*segment_id)
-        .bind(target)
-        .bind(horizon)
-        .fetch_all(&mut *transaction)
-        .await?;
-        for row in &rows {
+    for group in groups(&questions.predictions) {
+        let rows = statement(
+            "with k (segment_id, target, horizon) as (values",
+            3,
+            ") select p.segment_id, p.prediction_timestamp, p.horizon_minutes, p.target_timestamp, p.predicted_speed,
+                 p.current_speed, p.model_type, p.model_version, p.actual_speed
+             from k cross join predictions p on p.segment_id = k.segment_id and p.target_timestamp = k.target
+                 and (k.horizon is null or k.horizon = p.horizon_minutes)",
+            group,
+            |query, (segment_id, target, horizon)| query.bind((*segment_id).to_owned()).bind(*target).bind(*horizon),
+        );
+        for row in &rows.fetch_all(&mut *transaction).await? {
             facts.predictions.push(KnownPrediction {
-                segment_id: (*segment_id).to_owned(),
-                prediction_timestamp: row.try_get(0)?,
-                horizon_minutes: row.try_get(1)?,
-                target_timestamp: *target,
-                predicted_speed: row.try_get(2)?,
-                current_speed: row.try_get(3)?,
-                model_type: row.try_get(4)?,
-                model_version: row.try_get(5)?,
-                actual_speed: row.try_get(6)?,
+                segment_id: row.try_get(0)?,
+                prediction_timestamp: row.try_get(1)?,
+                horizon_minutes: row.try_get(2)?,
+                target_timestamp: row.try_get(3)?,
+                predicted_speed: row.try_get(4)?,
+                current_speed: row.try_get(5)?,
+                model_type: row.try_get(6)?,
+                model_version: row.try_get(7)?,
+                actual_speed: row.try_get(8)?,
             });
         }
     }
     Ok(facts)
 }
 
-async fn write_aggregate(transaction: &mut SqliteConnection, row: &AggregateRow) -> sqlx::Result<()> {
-    sqlx::query(
+async fn write_aggregates(transaction: &mut SqliteConnection, rows: &[&AggregateRow]) -> sqlx::Result<()> {
+    write_all(
+        transaction,
         "insert or replace into aggregates (segment_id, window_start, window_end, avg_speed, speed_stddev, speed_min,
              speed_max, vehicle_count, occupancy_avg, occupancy_max, congestion_level, latitude, longitude, event_count,
-             quality_score)
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             quality_score) values",
+        15,
+        "",
+        rows,
+        |query, row| {
+            query
+                .bind(row.segment_id.clone())
+                .bind(row.window_start)
+                .bind(row.window_end)
+                .bind(row.avg_speed)
+                .bind(row.speed_stddev)
+                .bind(row.speed_min)
+                .bind(row.speed_max)
+                .bind(row.vehicle_count)
+                .bind(row.occupancy_avg)
+                .bind(row.occupancy_max)
+                .bind(row.congestion_level.clone())
+                .bind(row.position.map(|p| p.latitude))
+                .bind(row.position.map(|p| p.longitude))
+                .bind(row.event_count)
+                .bind(row.quality_score)
+        },
     )
-    .bind(row.segment_id.as_str())
-    .bind(row.window_start)
-    .bind(row.window_end)
-    .bind(row.avg_speed)
-    .bind(row.speed_stddev)
-    .bind(row.speed_min)
-    .bind(row.speed_max)
-    .bind(row.vehicle_count)
-    .bind(row.occupancy_avg)
-    .bind(row.occupancy_max)
-    .bind(row.congestion_level.as_deref())
-    .bind(row.position.map(|p| p.latitude))
-    .bind(row.position.map(|p| p.longitude))
-    .bind(row.event_count)
-    .bind(row.quality_score)
-    .execute(transaction)
-    .await?;
-    Ok(())
+    .await
 }
 
-async fn write_prediction(
+async fn write_predictions(
     transaction: &mut SqliteConnection,
-    row: &PredictionRow,
-    actual: Option<f64>,
+    rows: &[(&PredictionRow, Option<f64>)],
 ) -> sqlx::Result<()> {
-    sqlx::query(
+    write_all(
+        transaction,
         "insert or replace into predictions (segment_id, prediction_timestamp, horizon_minutes, target_timestamp,
              predicted_speed, current_speed, predicted_congestion_level, speed_lower, speed_upper, speed_quantiles,
              confidence_score, model_type, model_version, features_used, latitude, longitude, avg_speed_1h,
-             avg_speed_24h, avg_speed_7d, actual_speed, prediction_error)
-         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-             ?5 - ?20)",
+             avg_speed_24h, avg_speed_7d, actual_speed, prediction_error) values",
+        21,
+        "",
+        rows,
+        |query, (row, actual)| {
+            query
+                .bind(row.segment_id.clone())
+                .bind(row.prediction_timestamp)
+                .bind(row.horizon_minutes)
+                .bind(row.target_timestamp)
+                .bind(row.predicted_speed)
+                .bind(row.current_speed)
+                .bind(row.predicted_congestion_level.clone())
+                .bind(row.speed_lower)
+                .bind(row.speed_upper)
+                .bind(row.speed_quantiles.clone())
+                .bind(row.confidence_score)
+                .bind(row.model_type.clone())
+                .bind(row.model_version.clone())
+                .bind(row.features_used.clone())
+                .bind(row.position.map(|p| p.latitude))
+                .bind(row.position.map(|p| p.longitude))
+                .bind(row.avg_speed_1h)
+                .bind(row.avg_speed_24h)
+                .bind(row.avg_speed_7d)
+                .bind(*actual)
+                .bind(actual.map(|actual| row.predicted_speed - actual))
+        },
     )
-    .bind(row.segment_id.as_str())
-    .bind(row.prediction_timestamp)
-    .bind(row.horizon_minutes)
-    .bind(row.target_timestamp)
-    .bind(row.predicted_speed)
-    .bind(row.current_speed)
-    .bind(row.predicted_congestion_level.as_str())
-    .bind(row.speed_lower)
-    .bind(row.speed_upper)
-    .bind(row.speed_quantiles.as_str())
-    .bind(row.confidence_score)
-    .bind(row.model_type.as_str())
-    .bind(row.model_version.as_str())
-    .bind(row.features_used.as_str())
-    .bind(row.position.map(|p| p.latitude))
-    .bind(row.position.map(|p| p.longitude))
-    .bind(row.avg_speed_1h)
-    .bind(row.avg_speed_24h)
-    .bind(row.avg_speed_7d)
-    .bind(actual)
-    .execute(transaction)
-    .await?;
-    Ok(())
+    .await
 }
 
-async fn write_actual(transaction: &mut SqliteConnection, actual: &Actual) -> sqlx::Result<()> {
-    sqlx::query(
-        "update predictions set actual_speed = ?4, prediction_error = predicted_speed - ?4
-         where segment_id = ?1 and prediction_timestamp = ?2 and horizon_minutes = ?3",
+async fn write_actuals(transaction: &mut SqliteConnection, actuals: &[Actual]) -> sqlx::Result<()> {
+    write_all(
+        transaction,
+        "with k (segment_id, at, horizon, actual) as (values",
+        4,
+        ") update predictions set actual_speed = k.actual, prediction_error = predicted_speed - k.actual from k
+         where predictions.segment_id = k.segment_id and prediction_timestamp = k.at and horizon_minutes = k.horizon",
+        actuals,
+        |query, actual| {
+            let query = query.bind(actual.segment_id.clone()).bind(actual.prediction_timestamp);
+            query.bind(actual.horizon_minutes).bind(actual.actual_speed)
+        },
     )
-    .bind(actual.segment_id.as_str())
-    .bind(actual.prediction_timestamp)
-    .bind(actual.horizon_minutes)
-    .bind(actual.actual_speed)
-    .execute(transaction)
-    .await?;
-    Ok(())
+    .await
 }
 
-async fn write_segment(transaction: &mut SqliteConnection, segment_id: &str, seen: &Seen) -> sqlx::Result<()> {
-    sqlx::query(
-        "insert into segments (segment_id, first_seen, last_seen, latitude, longitude) values (?, ?, ?, ?, ?)
-         on conflict (segment_id) do update set first_seen = min(first_seen, excluded.first_seen),
+async fn write_segments(transaction: &mut SqliteConnection, segments: &[(&String, &Seen)]) -> sqlx::Result<()> {
+    write_all(
+        transaction,
+        "insert into segments (segment_id, first_seen, last_seen, latitude, longitude) values",
+        5,
+        "on conflict (segment_id) do update set first_seen = min(first_seen, excluded.first_seen),
              last_seen = max(last_seen, excluded.last_seen), latitude = coalesce(excluded.latitude, latitude),
              longitude = coalesce(excluded.longitude, longitude)",
+        segments,
+        |query, (segment_id, seen)| {
+            let query = query.bind((*segment_id).clone()).bind(seen.first_ms).bind(seen.last_ms);
+            query.bind(seen.position.map(|p| p.latitude)).bind(seen.position.map(|p| p.longitude))
+        },
     )
-    .bind(segment_id)
-    .bind(seen.first_ms)
-    .bind(seen.last_ms)
-    .bind(seen.position.map(|p| p.latitude))
-    .bind(seen.position.map(|p| p.longitude))
-    .execute(transaction)
-    .await?;
-    Ok(())
+    .await
 }
 
-async fn write_metric(transaction: &mut SqliteConnection, key: &MetricKey, sums: &Sums) -> sqlx::Result<()> {
-    sqlx::query(
+async fn write_metrics(transaction: &mut SqliteConnection, metrics: &[(&MetricKey, &Sums)]) -> sqlx::Result<()> {
+    write_all(
+        transaction,
         "insert into model_metrics (day, horizon_minutes, model_version, model_type, n, sum_absolute_error_m_per_h,
-             sum_squared_error_m2_per_h2, sum_absolute_persistence_error_m_per_h)
-         values (?, ?, ?, ?, ?, ?, ?, ?)
-         on conflict (day, horizon_minutes, model_version, model_type) do update set n = n + excluded.n,
+             sum_squared_error_m2_per_h2, sum_absolute_persistence_error_m_per_h) values",
+        8,
+        "on conflict (day, horizon_minutes, model_version, model_type) do update set n = n + excluded.n,
              sum_absolute_error_m_per_h = sum_absolute_error_m_per_h + excluded.sum_absolute_error_m_per_h,
              sum_squared_error_m2_per_h2 = sum_squared_error_m2_per_h2 + excluded.sum_squared_error_m2_per_h2,
              sum_absolute_persistence_error_m_per_h = sum_absolute_persistence_error_m_per_h
                  + excluded.sum_absolute_persistence_error_m_per_h",
+        metrics,
+        |query, (key, sums)| {
+            let query = query.bind(iso(key.day)).bind(key.horizon_minutes);
+            let query = query.bind(key.model_version.clone()).bind(key.model_type.clone());
+            query.bind(sums.n).bind(sums.absolute).bind(sums.squared).bind(sums.persistence)
+        },
     )
-    .bind(iso(key.day))
-    .bind(key.horizon_minutes)
-    .bind(key.model_version.as_str())
-    .bind(key.model_type.as_str())
-    .bind(sums.n)
-    .bind(sums.absolute)
-    .bind(sums.squared)
-    .bind(sums.persistence)
-    .execute(&mut *transaction)
     .await?;
-    if sums.n < 0 {
+    if metrics.iter().any(|(_, sums)| sums.n < 0) {
         sqlx::query("delete from model_metrics where n = 0").execute(transaction).await?;
     }
     Ok(())

@@ -40,7 +40,9 @@ create table traffic.aggregates (
     quality_score    double precision not null,
     primary key (segment_id, window_start)
 ) partition by range (window_start);
-create index aggregates_window_start on traffic.aggregates (window_start);
+-- For ranges of time over all segments. A B-tree here would cost more to write, and without statistics the planner
+-- would take it for one segment's rows in place of the primary key.
+create index aggregates_window_start on traffic.aggregates using brin (window_start);
 
 create table traffic.predictions (
     segment_id                 text             not null,
@@ -67,7 +69,7 @@ create table traffic.predictions (
     primary key (segment_id, prediction_timestamp, horizon_minutes)
 ) partition by range (prediction_timestamp);
 create index predictions_target on traffic.predictions (segment_id, target_timestamp);
-create index predictions_timestamp on traffic.predictions (prediction_timestamp);
+create index predictions_timestamp on traffic.predictions using brin (prediction_timestamp);
 
 -- Sums of whole metres per hour (0.001 km/h) add up to the same in every order.
 create table traffic.model_metrics (

@@ -38,14 +38,14 @@ pub fn topics(config: &Config) -> Vec<TopicSpec> {
     settings.specs().into_iter().chain(changelogs).collect()
 }
 
-/// Adds all workers to a process. Each ends once what it reads has.
+/// Adds all workers to a process. Each ends once what it reads has; returns what tells that the alerts, the last of
+/// it, have ended.
 ///
 /// # Errors
 /// If a location of the settings can not be one.
-pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, events_ended: &Ended) -> Result<(), Failure> {
+pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, events_ended: &Ended) -> Result<Ended, Failure> {
     ingest::enlist(crew, log, events_ended)?;
     let aggregates_ended = aggregator::enlist(crew, log, events_ended)?;
     let predictions_ended = predictor::enlist(crew, log, &aggregates_ended)?;
-    alerter::enlist(crew, log, &predictions_ended)?;
-    Ok(())
+    alerter::enlist(crew, log, &predictions_ended)
 }

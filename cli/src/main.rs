@@ -13,6 +13,7 @@ mod simulate;
 mod units;
 mod up;
 mod verify;
+mod view;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -63,7 +64,15 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Up(_) => (Vec::new(), Some(up::PORT)),
         _ => (Vec::new(), None),
     };
-    let config = Config::from_process(cli.config.as_deref(), &flags)?;
+    let mut config = Config::from_process(cli.config.as_deref(), &flags)?;
+    let view = match &cli.command {
+        Command::Demo(args) => args.view(),
+        Command::Up(args) => view::wanted(args.no_view),
+        _ => false,
+    };
+    if view {
+        view::quieten(&mut config);
+    }
     let process = Process::start("traffic", config, port)?;
     match &cli.command {
         Command::Alerts(args) => alerts::run(args, &process),

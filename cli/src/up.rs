@@ -5,6 +5,7 @@ use clap::Args;
 use common::worker::{Crew, Ended, Process};
 
 use crate::flow;
+use crate::view::{self, View};
 
 /// Run all workers in one process
 #[derive(Debug, Args)]
@@ -13,6 +14,7 @@ use crate::flow;
   TRAFFIC_LOG=kafka://kafka:9092 TRAFFIC_STORE=hdfs://namenode:9000 traffic up --instance a
   traffic up --exit-at-end                         catch up with everything and exit
 
+On a terminal a live view shows what goes on, and only warnings are logged (unless a level is set).
 Topics that are missing are created. SIGTERM drains, commits and exits 0; a second signal ends at once.
 Health and metrics: http://HOST:9100/health/live, /health/ready, /metrics.")]
 pub struct UpArgs {
@@ -22,6 +24,9 @@ pub struct UpArgs {
     /// Process everything up to the end of every partition, commit and exit 0
     #[arg(long)]
     pub exit_at_end: bool,
+    /// Log lines instead of the live view, also on a terminal
+    #[arg(long)]
+    pub no_view: bool,
 }
 
 /// Where health and metrics are served, unless another address is set.
@@ -43,6 +48,11 @@ pub fn run(args: &UpArgs, process: &Process) -> Result<()> {
     }
     topics.ready();
     let mut crew = Crew::new(process);
-    flow::enlist(&mut crew, &log, &Ended::when(args.exit_at_end))?;
+    let alerts_ended = flow::enlist(&mut crew, &log, &Ended::when(args.exit_at_end))?;
+    if view::wanted(args.no_view) {
+        let config = &process.config;
+        let files = format!("{}, {}, {}", config.log, config.store, config.database());
+        View { title: "traffic up", sent: None, files, alerts_ended }.enlist(&mut crew, &log);
+    }
     Ok(crew.run()?)
 }

@@ -18,6 +18,7 @@ use tracing::info;
 use crate::feed::Speed;
 use crate::flow;
 use crate::simulate::GeneratorConfig;
+use crate::view::{self, View};
 
 /// Run the whole flow here: sensors, aggregator, archive; nothing else is needed
 #[derive(Debug, Args)]
@@ -27,6 +28,7 @@ use crate::simulate::GeneratorConfig;
   traffic demo --hours 3 --speed max --json          the summary as one JSON object, for programs
   duckdb -c \"select segment_id, avg(speed_kmh) from 'traffic-demo/store/traffic-data/raw/date=*/hour=*/*.parquet' group by 1\"
 
+On a terminal a live view shows what goes on: traffic, how forecasts did, alerts, and what is still to be read.
 Stop it at any moment, even with kill -9: the same command goes on where it was, and nothing is lost or doubled.")]
 pub struct DemoArgs {
     /// Where everything is kept
@@ -45,6 +47,17 @@ pub struct DemoArgs {
     /// The summary as one JSON object, the last line on stdout
     #[arg(long)]
     pub json: bool,
+    /// Log lines instead of the live view, also on a terminal
+    #[arg(long)]
+    pub no_view: bool,
+}
+
+impl DemoArgs {
+    /// Whether the live view is shown.
+    #[must_use]
+    pub fn view(&self) -> bool {
+        view::wanted(self.no_view || self.json)
+    }
 }
 
 const PARTITIONS: u32 = 4;
@@ -79,7 +92,12 @@ pub fn run(args: &DemoArgs, process: &Process) -> Result<()> {
     };
     let mut crew = Crew::new(process);
     let events_ended = Ended::default();
-    flow::enlist(&mut crew, &log, &events_ended)?;
+    let alerts_ended = flow::enlist(&mut crew, &log, &events_ended)?;
+    if args.view() {
+        let files = format!("{}: traffic.db, store/, database.db", dir.display());
+        let sent = Some(sensors.sent.clone());
+        View { title: "traffic demo", sent, files, alerts_ended }.enlist(&mut crew, &log);
+    }
     crew.add("sensors", move || {
         sensors.run(&|| process.shutdown.requested()).map_err(|e| Failure(format!("{e:#}")))?;
         events_ended.set();
@@ -87,7 +105,12 @@ pub fn run(args: &DemoArgs, process: &Process) -> Result<()> {
     });
     crew.run()?;
     if process.shutdown.requested() || until_ms.is_none() {
-        info!("stopped; the same command goes on from here");
+        let stopped = "stopped; the same command goes on from here";
+        if args.view() {
+            eprintln!("{stopped}");
+        } else {
+            info!("{stopped}");
+        }
         return Ok(());
     }
     finish(args, process, &log, began_ms)

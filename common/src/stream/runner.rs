@@ -112,7 +112,7 @@ pub struct Runner<M> {
 
 /// A partition number that is ours and restored.
 struct Held {
-    /// By input: the next offset, once a record was read.
+    /// By input: the next offset, once one is known.
     positions: Vec<Option<i64>>,
     /// By input: whether the position moved since the last commit.
     moved: Vec<bool>,
@@ -388,6 +388,12 @@ impl<M: Machine> Runner<M> {
         member.start(&self.starts)?;
         let inputs = self.topology.membership.inputs.len();
         self.held = self.starts.iter().map(|(at, _)| (at.partition, Held::new(inputs))).collect();
+        for (at, next) in &self.starts {
+            let input = self.topology.membership.inputs.iter().position(|topic| *topic == at.topic);
+            if let (Some(input), Some(held)) = (input, self.held.get_mut(&at.partition)) {
+                held.positions[input] = *next;
+            }
+        }
         info!(partitions = ?self.held.keys().collect::<Vec<_>>(), "partitions taken over");
         self.starts.clear();
         self.backoff_ms = BACKOFF_FIRST_MS;
@@ -466,6 +472,9 @@ impl<M: Machine> Runner<M> {
         if offsets.is_empty() && !self.open {
             return Ok(());
         }
+        if offsets.is_empty() {
+            offsets.extend(self.place()?);
+        }
         self.member.as_mut().expect("checked above").commit(&offsets)?;
         self.held.values_mut().for_each(|held| held.moved.fill(false));
         // Our own inputs have grown just now: an end that was confirmed before is the end no longer.
@@ -478,6 +487,25 @@ impl<M: Machine> Runner<M> {
         self.urgent = false;
         (self.observer)(Notice::Committed { records, machine: &self.machine });
         Ok(())
+    }
+
+    /// Where we stand in some input. Even what was done without a record is committed with an offset: only by its
+    /// offsets does the group see that a transaction comes from one whose partitions were given to others.
+    fn place(&self) -> Result<Option<(TopicPartition, i64)>, LogError> {
+        let inputs = &self.topology.membership.inputs;
+        let known = self.held.iter().find_map(|(&partition, held)| {
+            let place =
+                |(topic, next): (&String, &Option<i64>)| Some((TopicPartition::new(topic, partition), (*next)?));
+            inputs.iter().zip(&held.positions).find_map(place)
+        });
+        match (known, self.held.keys().next(), inputs.first()) {
+            (None, Some(&partition), Some(topic)) => {
+                let at = TopicPartition::new(topic, partition);
+                let first = self.log.ends(&at)?.first;
+                Ok(Some((at, first)))
+            }
+            (known, ..) => Ok(known),
+        }
     }
 
     fn everything_read(&self, now_ms: i64) -> bool {

@@ -158,6 +158,9 @@ impl Partition {
         let passed = self.passed.unwrap_or(step - 1).min(step - 1);
         let segment = self.segments.entry(segment).or_insert_with(|| Segment::new(passed));
         segment.position = position.or(segment.position);
+        if let Some(passed) = self.passed {
+            segment.catch_up(passed);
+        }
         segment.hear(step, speed, &settings.time_zone);
     }
 

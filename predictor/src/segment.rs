@@ -42,6 +42,22 @@ impl Segment {
         }
     }
 
+    /// The partition stands at `passed`. What is restored may stand further back: windows that passed without a speed
+    /// are not kept. One that is new with a window from the past waits for the next window's end, as it is.
+    pub fn catch_up(&mut self, passed: i64) {
+        if self.newest < passed && self.open().all(|open| open > passed) {
+            self.clear(passed);
+        }
+    }
+
+    /// Windows up to `step` follow in the ring, without a speed so far.
+    fn clear(&mut self, step: i64) {
+        for passed in (self.newest + 1).max(step - RING + 1)..=step {
+            self.ring[slot(passed)] = f32::NAN;
+        }
+        self.newest = step;
+    }
+
     /// A window's speed, km/h: of one to come, or a correction of one that has passed.
     pub fn hear(&mut self, step: i64, speed: f32, zone: &TimeZone) {
         self.dirty = true;
@@ -71,10 +87,7 @@ impl Segment {
     /// profile afterwards, so that a profile never holds what it is compared with.
     pub fn pass(&mut self, calendar: &Calendar, zone: &TimeZone) -> Option<Snapshot> {
         let step = calendar.step;
-        for passed in (self.newest + 1).max(step - RING + 1)..=step {
-            self.ring[slot(passed)] = f32::NAN;
-        }
-        self.newest = step;
+        self.clear(step);
         let mut passed: Vec<(i64, f32)> = Vec::new();
         self.open.retain(|open| {
             if open.0 <= step {
@@ -199,6 +212,25 @@ mod tests {
         assert_eq!(segment.profile, right.profile);
         let next = |mut s: Segment| format!("{:?}", s.pass(&calendar(STEP + 4), &TimeZone::UTC));
         assert_eq!(next(segment), next(right));
+    }
+
+    #[test]
+    fn a_correction_after_a_restart_is_as_without_it() {
+        let (mut segment, _) = heard(&[(STEP + 1, 50.0)], STEP + 1);
+        let (mut back, mut bytes) = (Segment::new(i64::MIN / 2), Vec::new());
+        segment.encode(&mut bytes);
+        back.restore(&bytes).expect("it was encoded");
+        back.profile = segment.profile.clone();
+        segment.dirty = false;
+        (STEP + 2..STEP + 4).for_each(|step| drop(segment.pass(&calendar(step), &TimeZone::UTC)));
+        assert!(!segment.dirty, "silence is not kept");
+        back.catch_up(STEP + 3);
+        let next = |s: &mut Segment| {
+            s.hear(STEP + 2, 60.0, &TimeZone::UTC);
+            format!("{:?}", s.pass(&calendar(STEP + 4), &TimeZone::UTC))
+        };
+        assert_eq!(next(&mut back), next(&mut segment));
+        assert_eq!(back.profile, segment.profile);
     }
 
     #[test]

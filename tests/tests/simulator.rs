@@ -1,39 +1,56 @@
-//! Two thousand seeded histories of the aggregator, each compared with its oracle.
+//! Seeded histories of the aggregator, the predictor and the alerter, each compared with its oracle.
 //!
 //! `TRAFFIC_SIM_SEEDS=N` and `TRAFFIC_SIM_FROM=S` hunt further.
 
-use common::stream::{Machine, Outbox, Records, Tick};
-use tests::simulator;
+use alerter::{Incidents, Rules};
+use common::stream::{Machine, Outbox, Record, Records, Tick};
+use predictor::Predictor;
+use tests::simulator::{self, Summary};
 
 #[test]
 fn histories_end_as_the_oracle_says() {
-    let (from, seeds) = (number("TRAFFIC_SIM_FROM", 0), number("TRAFFIC_SIM_SEEDS", 2_000));
+    let (seeds, sum) = play_all(2_000, simulator::aggregator);
+    println!("{seeds} histories of the aggregator: {sum:?}");
+    // The faults do strike: a simulator that never crashes anything proves nothing.
+    assert!(sum.crashes as u64 > seeds && sum.rebalances as u64 > seeds && sum.late > 0);
+}
+
+#[test]
+fn forecasts_are_those_of_an_undisturbed_predictor() {
+    let (seeds, sum) = play_all(300, simulator::predictor);
+    println!("{seeds} histories of the predictor: {sum:?}");
+    assert!(sum.crashes as u64 > seeds && sum.rebalances as u64 > seeds && sum.outputs as u64 > 50 * seeds);
+}
+
+#[test]
+fn transitions_are_those_of_an_undisturbed_alerter() {
+    let (seeds, sum) = play_all(300, simulator::alerter);
+    println!("{seeds} histories of the alerter: {sum:?}");
+    assert!(sum.crashes as u64 > seeds && sum.rebalances as u64 > seeds && sum.outputs as u64 > 5 * seeds);
+}
+
+/// Plays as many histories as are asked for, on all processors.
+fn play_all(default: u64, play: fn(u64) -> Result<Summary, String>) -> (u64, Summary) {
+    let (from, seeds) = (number("TRAFFIC_SIM_FROM", 0), number("TRAFFIC_SIM_SEEDS", default));
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get) as u64;
-    let (mut events, mut crashes, mut rebalances, mut late) = (0, 0, 0, 0);
+    let mut total = Summary::default();
     std::thread::scope(|scope| {
-        let play = |first: u64| {
-            let mut done = Vec::new();
+        let some = |first: u64| {
+            let mut sum = Summary::default();
             for seed in (from + first..from + seeds).step_by(usize::try_from(threads).expect("few threads")) {
-                match simulator::aggregator(seed) {
-                    Ok(summary) => done.push(summary),
+                match play(seed) {
+                    Ok(summary) => sum += summary,
                     Err(what) => panic!("{what}"),
                 }
             }
-            done
+            sum
         };
-        let hands: Vec<_> = (0..threads).map(|first| scope.spawn(move || play(first))).collect();
+        let hands: Vec<_> = (0..threads).map(|first| scope.spawn(move || some(first))).collect();
         for hand in hands {
-            for summary in hand.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
-                events += summary.events;
-                crashes += summary.crashes;
-                rebalances += summary.rebalances;
-                late += summary.late;
-            }
+            total += hand.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         }
     });
-    println!("{seeds} histories: {events} events, {crashes} crashes, {rebalances} rebalances, {late} late");
-    // The faults do strike: a simulator that never crashes anything proves nothing.
-    assert!(crashes as u64 > seeds && rebalances as u64 > seeds && late > 0);
+    (seeds, total)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one setting of this test")]
@@ -42,9 +59,9 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// A machine that forgets what the changelog says.
-struct Forgetful(aggregator::Aggregator);
+struct Forgetful<M>(M);
 
-impl Machine for Forgetful {
+impl<M: Machine> Machine for Forgetful<M> {
     fn assign(&mut self, partition: u32, partitions: u32) {
         self.0.assign(partition, partitions);
     }
@@ -66,11 +83,40 @@ impl Machine for Forgetful {
     fn release(&mut self, partition: u32) {
         self.0.release(partition);
     }
+
+    fn tailed(&mut self, record: &Record<'_>, now_ms: i64, out: &mut Outbox) {
+        self.0.tailed(record, now_ms, out);
+    }
+
+    fn takes_more(&self, partition: u32) -> bool {
+        self.0.takes_more(partition)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.0.is_settled()
+    }
+}
+
+/// What one of 50 histories shows.
+fn found_out(play: impl FnMut(u64) -> Result<Summary, String>) {
+    let found = (0..50).map(play).find_map(Result::err);
+    println!("{}", found.expect("50 histories with crashes must show it"));
 }
 
 #[test]
 fn a_machine_that_forgets_its_state_is_found_out() {
     let forgetful = || Forgetful(aggregator::Aggregator::new(aggregator::Settings::default()));
-    let found = (0..50).find_map(|seed| simulator::play(seed, &forgetful).err());
-    println!("{}", found.expect("50 histories with crashes must show it"));
+    found_out(|seed| simulator::play(seed, &forgetful));
+}
+
+#[test]
+fn a_predictor_that_forgets_its_state_is_found_out() {
+    let forgetful = || Forgetful(Predictor::new(simulator::predictor_settings()));
+    found_out(|seed| simulator::play_predictor(seed, &forgetful));
+}
+
+#[test]
+fn an_alerter_that_forgets_its_state_is_found_out() {
+    let rules = || Rules::new(alerter::Settings::default());
+    found_out(|seed| simulator::play_alerter(seed, &|| Forgetful(rules()), &Incidents::new));
 }

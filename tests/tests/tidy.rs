@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders whose modules are machines: no I/O, no clock, no randomness, no environment.
-const MACHINES: [&str; 1] = ["aggregator/src"];
+const MACHINES: [&str; 3] = ["aggregator/src", "predictor/src", "alerter/src"];
 /// In them, what connects the machine to the world.
 const NOT_A_MACHINE: [&str; 4] = ["main.rs", "lib.rs", "worker.rs", "config.rs"];
 const NOT_IN_A_MACHINE: [&str; 6] = ["tokio", "std::time::Instant", "Instant::now", "SystemTime", "std::env", "rand::"];

@@ -5,7 +5,7 @@ use super::machine::Tick;
 
 /// A partition number that is ours and restored.
 pub(super) struct Held {
-    /// By input: the next offset, once a record was read.
+    /// By input: the next offset, once one is known.
     pub(super) positions: Vec<Option<i64>>,
     /// By input: whether the position moved since the last commit.
     pub(super) moved: Vec<bool>,

@@ -14,7 +14,7 @@ use super::held::Held;
 use super::log::{Event, Log, LogError, Member, Outgoing, Reader, TopicPartition};
 use super::machine::{Destination, Machine, Outbox};
 use super::restore::Restore;
-use super::topology::{Notice, Observer, Pace, Step, Topology};
+use super::topology::{Notice, Observer, Pace, Step, Topology, common_partitions};
 use crate::clock::Clock;
 
 /// For how long a machine that has read everything and still waits for others is given time.
@@ -301,6 +301,12 @@ impl<M: Machine> Runner<M> {
         member.start(&self.starts)?;
         let inputs = self.topology.membership.inputs.len();
         self.held = self.starts.iter().map(|(at, _)| (at.partition, Held::new(inputs))).collect();
+        for (at, next) in &self.starts {
+            let input = self.topology.membership.inputs.iter().position(|topic| *topic == at.topic);
+            if let (Some(input), Some(held)) = (input, self.held.get_mut(&at.partition)) {
+                held.positions[input] = *next;
+            }
+        }
         info!(partitions = ?self.held.keys().collect::<Vec<_>>(), "partitions taken over");
         self.starts.clear();
         self.backoff_ms = BACKOFF_FIRST_MS;
@@ -379,6 +385,9 @@ impl<M: Machine> Runner<M> {
         if offsets.is_empty() && !self.open {
             return Ok(());
         }
+        if offsets.is_empty() {
+            offsets.extend(self.place()?);
+        }
         self.member.as_mut().expect("checked above").commit(&offsets)?;
         self.held.values_mut().for_each(|held| held.moved.fill(false));
         // Our own inputs have grown just now: an end that was confirmed before is the end no longer.
@@ -391,6 +400,25 @@ impl<M: Machine> Runner<M> {
         self.urgent = false;
         (self.observer)(Notice::Committed { records, machine: &self.machine });
         Ok(())
+    }
+
+    /// Where we stand in some input. Even what was done without a record is committed with an offset: only by its
+    /// offsets does the group see that a transaction comes from one whose partitions were given to others.
+    fn place(&self) -> Result<Option<(TopicPartition, i64)>, LogError> {
+        let inputs = &self.topology.membership.inputs;
+        let known = self.held.iter().find_map(|(&partition, held)| {
+            let place =
+                |(topic, next): (&String, &Option<i64>)| Some((TopicPartition::new(topic, partition), (*next)?));
+            inputs.iter().zip(&held.positions).find_map(place)
+        });
+        match (known, self.held.keys().next(), inputs.first()) {
+            (None, Some(&partition), Some(topic)) => {
+                let at = TopicPartition::new(topic, partition);
+                let first = self.log.ends(&at)?.first;
+                Ok(Some((at, first)))
+            }
+            (known, ..) => Ok(known),
+        }
     }
 
     fn everything_read(&self, now_ms: i64) -> bool {
@@ -455,28 +483,4 @@ impl<M: Machine> Runner<M> {
         }
         Ok(())
     }
-}
-
-/// The number of partitions that inputs and changelog share.
-fn common_partitions(log: &dyn Log, topology: &Topology) -> Result<u32, LogError> {
-    let mut found: Option<(&String, u32)> = None;
-    if let Some(tail) = &topology.tail
-        && log.partitions(tail)? != Some(1)
-    {
-        return Err(LogError::Fatal(format!("topic {tail} must have one partition; create it with `traffic init`")));
-    }
-    for topic in topology.membership.inputs.iter().chain(&topology.changelog) {
-        let Some(partitions) = log.partitions(topic)? else {
-            return Err(LogError::Fatal(format!("topic {topic} does not exist; create it with `traffic init`")));
-        };
-        match found {
-            Some((first, expected)) if expected != partitions => {
-                return Err(LogError::Fatal(format!(
-                    "topic {topic} has {partitions} partitions, but {first} has {expected}; they are read together and must agree"
-                )));
-            }
-            _ => found = Some((topic, partitions)),
-        }
-    }
-    Ok(found.map_or(1, |(_, partitions)| partitions))
 }

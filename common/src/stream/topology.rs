@@ -1,6 +1,6 @@
 //! A worker's place in the flow, its pace, and what its runner has to say.
 
-use super::log::{LogError, Membership};
+use super::log::{Log, LogError, Membership};
 
 /// A worker's place in the flow.
 #[derive(Debug, Clone)]
@@ -54,3 +54,27 @@ pub enum Notice<'a, M> {
 
 /// Hears what happens to a runner.
 pub type Observer<M> = Box<dyn FnMut(Notice<'_, M>) + Send>;
+
+/// The number of partitions that inputs and changelog share.
+pub(super) fn common_partitions(log: &dyn Log, topology: &Topology) -> Result<u32, LogError> {
+    let mut found: Option<(&String, u32)> = None;
+    if let Some(tail) = &topology.tail
+        && log.partitions(tail)? != Some(1)
+    {
+        return Err(LogError::Fatal(format!("topic {tail} must have one partition; create it with `traffic init`")));
+    }
+    for topic in topology.membership.inputs.iter().chain(&topology.changelog) {
+        let Some(partitions) = log.partitions(topic)? else {
+            return Err(LogError::Fatal(format!("topic {topic} does not exist; create it with `traffic init`")));
+        };
+        match found {
+            Some((first, expected)) if expected != partitions => {
+                return Err(LogError::Fatal(format!(
+                    "topic {topic} has {partitions} partitions, but {first} has {expected}; they are read together and must agree"
+                )));
+            }
+            _ => found = Some((topic, partitions)),
+        }
+    }
+    Ok(found.map_or(1, |(_, partitions)| partitions))
+}

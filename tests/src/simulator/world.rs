@@ -7,81 +7,152 @@ use std::time::Duration;
 use common::clock::{Clock, ManualClock};
 use common::stream::memory::{CRASH, MemoryLog};
 use common::stream::{
-    Cleanup, Log, LogError, Machine, Membership, Outgoing, Pace, Runner, Step, TopicSpec, Topology, WATERMARK_HEADER,
+    Log, LogError, Machine, Outgoing, Pace, Runner, Step, StoredRecord, TopicPartition, TopicSpec, Topology,
+    WATERMARK_HEADER,
 };
 
 use super::chance::{Chance, SeededFaults};
-use super::input::{Habits, START_MS, Senders, Sent, WINDOW_MS};
-
-pub const APPLICATION: &str = "aggregator";
-pub const EVENTS: &str = "traffic-events";
-pub const REKEYED: &str = "traffic-events-rekeyed";
-pub const AGGREGATES: &str = "processed-traffic-aggregates";
-pub const DEAD_LETTERS: &str = "traffic-events-dlq";
-pub const STATE: &str = "aggregator-state";
 
 const SESSION_TIMEOUT_MS: i64 = 6_000;
 const TRANSACTION_TIMEOUT_MS: i64 = 10_000;
 
-pub struct World<'m, M> {
+/// What a world is made of.
+pub struct Scenario<'m, F> {
+    /// Of each kind there are as many processes as `instances`.
+    pub kinds: Vec<Kind<'m>>,
+    pub instances: usize,
+    pub topics: Vec<TopicSpec>,
+    /// Wall time at the beginning.
+    pub start_ms: i64,
+    pub feed: F,
+}
+
+/// What is written to the topics that the processes read.
+pub trait Feed {
+    fn done(&self) -> bool;
+
+    /// The next records, at wall time `now_ms`.
+    fn next(&mut self, now_ms: i64) -> Vec<Sent>;
+
+    /// What is sent when everything else is over, and the wall time that it takes.
+    fn last(&mut self) -> (i64, Vec<Sent>);
+}
+
+/// One record on its way to a topic.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    pub topic: String,
+    pub partition: u32,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub marker_ms: Option<i64>,
+}
+
+/// A kind of process: its machine and its place in the flow.
+pub struct Kind<'m> {
+    application_id: String,
+    boot: Box<Boot<'m>>,
+}
+
+type Boot<'m> = dyn Fn(Arc<dyn Log>, Arc<ManualClock>, &str) -> Result<Box<dyn Running>, LogError> + 'm;
+
+impl<'m> Kind<'m> {
+    /// `topology` is given the instance's name.
+    pub fn new<M: Machine + 'static>(machine: &'m dyn Fn() -> M, topology: impl Fn(&str) -> Topology + 'm) -> Self {
+        let application_id = topology("").membership.application_id;
+        let boot = move |log: Arc<dyn Log>, clock: Arc<ManualClock>, instance: &str| {
+            let pace = Pace { commit_interval_ms: 100, commit_records: 60, tick_interval_ms: 100 };
+            let runner = Runner::new(machine(), log, topology(instance), pace, clock, Box::new(|_| {}))?;
+            Ok(Box::new(runner) as Box<dyn Running>)
+        };
+        Self { application_id, boot: Box::new(boot) }
+    }
+}
+
+/// A runner, whatever its machine.
+trait Running {
+    fn step(&mut self) -> Result<Step, LogError>;
+    fn end_input(&mut self);
+}
+
+impl<M: Machine> Running for Runner<M> {
+    fn step(&mut self) -> Result<Step, LogError> {
+        Runner::step(self, Duration::ZERO)
+    }
+
+    fn end_input(&mut self) {
+        self.input_ended = true;
+    }
+}
+
+pub struct World<'m, F> {
     pub log: MemoryLog,
-    pub sent: Vec<Sent>,
-    pub senders: Senders,
+    pub feed: F,
+    pub sent: usize,
     pub crashes: usize,
     pub rebalances: usize,
     clock: Arc<ManualClock>,
     chance: Chance,
-    machine: &'m dyn Fn() -> M,
-    processes: Vec<Process<M>>,
+    kinds: Vec<Kind<'m>>,
+    processes: Vec<Process>,
     dead: Vec<Dead>,
     instances: usize,
     /// Names that two processes have had at a time.
-    shared_names: BTreeSet<String>,
+    shared_names: BTreeSet<Name>,
     actions: VecDeque<String>,
 }
 
-struct Process<M> {
+/// Whose process it is: a kind and an instance's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Name {
+    kind: usize,
     instance: String,
-    runner: Runner<M>,
+}
+
+struct Process {
+    name: Name,
+    runner: Box<dyn Running>,
     /// Another process has taken its name.
     replaced: bool,
 }
 
 struct Dead {
-    instance: String,
+    name: Name,
     since_ms: i64,
     back_at_ms: i64,
     expired: bool,
     timed_out: bool,
 }
 
-impl<'m, M: Machine + 'static> World<'m, M> {
-    pub fn new(seed: u64, machine: &'m dyn Fn() -> M) -> Self {
-        let mut chance = Chance::new(seed);
-        let habits = Habits::pick(&mut chance);
-        let ten_days_ms = 864_000_000;
-        let clock = Arc::new(ManualClock::at(if habits.live { START_MS } else { START_MS + ten_days_ms }));
-        let log = MemoryLog::with_faults(clock.clone(), Box::new(SeededFaults::new(seed)));
-        let topics = [EVENTS, REKEYED, AGGREGATES, DEAD_LETTERS, STATE].map(|name| TopicSpec {
-            name: name.to_owned(),
-            partitions: habits.partitions,
-            replication: 1,
-            cleanup: if name == STATE { Cleanup::Compact } else { Cleanup::Delete { retention_ms: None } },
-        });
-        log.ensure_topics(&topics).expect("a new log takes new topics");
-        let instances = 1 + chance.index(3);
+impl<'m, F: Feed> World<'m, F> {
+    pub fn new(seed: u64, chance: Chance, scenario: Scenario<'m, F>) -> Self {
+        Self::with_faults(Some(seed), chance, scenario)
+    }
+
+    /// A world in which nothing goes wrong, for [`World::play_undisturbed`].
+    pub fn undisturbed(scenario: Scenario<'m, F>) -> Self {
+        Self::with_faults(None, Chance::new(0), scenario)
+    }
+
+    fn with_faults(seed: Option<u64>, chance: Chance, scenario: Scenario<'m, F>) -> Self {
+        let clock = Arc::new(ManualClock::at(scenario.start_ms));
+        let log = match seed {
+            Some(seed) => MemoryLog::with_faults(clock.clone(), Box::new(SeededFaults::new(seed))),
+            None => MemoryLog::new(clock.clone()),
+        };
+        log.ensure_topics(&scenario.topics).expect("a new log takes new topics");
         Self {
             log,
-            sent: Vec::new(),
-            senders: Senders::new(habits, seed),
+            feed: scenario.feed,
+            sent: 0,
             crashes: 0,
             rebalances: 0,
             clock,
             chance,
-            machine,
+            kinds: scenario.kinds,
             processes: Vec::new(),
             dead: Vec::new(),
-            instances,
+            instances: scenario.instances,
             shared_names: BTreeSet::new(),
             actions: VecDeque::new(),
         }
@@ -89,15 +160,21 @@ impl<'m, M: Machine + 'static> World<'m, M> {
 
     /// Plays the history to its end.
     pub fn play(&mut self) -> Result<(), String> {
-        for i in 0..self.instances {
-            self.boot(&format!("i{i}"))?;
-        }
+        self.boot_all()?;
         let mut quiet_steps = 200 + self.chance.index(400);
-        while !self.senders.done() || quiet_steps > 0 {
-            if self.senders.done() {
+        while !self.feed.done() || quiet_steps > 0 {
+            if self.feed.done() {
                 quiet_steps -= 1;
             }
             self.act()?;
+        }
+        self.finish()
+    }
+
+    /// Everything is sent, and then read by processes that nothing happens to.
+    pub fn play_undisturbed(&mut self) -> Result<(), String> {
+        while !self.feed.done() {
+            self.feed()?;
         }
         self.finish()
     }
@@ -123,20 +200,17 @@ impl<'m, M: Machine + 'static> World<'m, M> {
     }
 
     fn feed(&mut self) -> Result<(), String> {
-        if self.senders.done() {
+        if self.feed.done() {
             return Ok(());
         }
-        for sent in self.senders.next(self.clock.now_ms()) {
-            self.send(sent)?;
-        }
-        Ok(())
+        self.feed.next(self.clock.now_ms()).iter().try_for_each(|sent| self.send(sent))
     }
 
-    fn send(&mut self, sent: Sent) -> Result<(), String> {
+    fn send(&mut self, sent: &Sent) -> Result<(), String> {
         let marker = sent.marker_ms.map(|ms| ms.to_string());
         let headers: Vec<(&str, &[u8])> = marker.iter().map(|ms| (WATERMARK_HEADER, ms.as_bytes())).collect();
         let record = Outgoing {
-            topic: EVENTS,
+            topic: &sent.topic,
             partition: Some(sent.partition),
             key: sent.key.as_deref(),
             value: sent.value.as_deref(),
@@ -144,29 +218,30 @@ impl<'m, M: Machine + 'static> World<'m, M> {
         };
         let mut producer = self.log.producer().map_err(|e| e.to_string())?;
         producer.send(&record).map_err(|e| e.to_string())?;
-        self.sent.push(sent);
+        self.sent += 1;
         Ok(())
     }
 
-    fn boot(&mut self, instance: &str) -> Result<(), String> {
-        self.note(format!("start {instance}"));
-        let topology = Topology {
-            membership: Membership {
-                application_id: APPLICATION.into(),
-                instance: instance.into(),
-                inputs: vec![EVENTS.into(), REKEYED.into()],
-                transactional: true,
-            },
-            outputs: vec![AGGREGATES.into(), REKEYED.into(), DEAD_LETTERS.into()],
-            changelog: Some(STATE.into()),
-            tail: None,
-        };
-        let log: Arc<dyn Log> = Arc::new(self.log.clone());
-        let pace = Pace { commit_interval_ms: 100, commit_records: 60, tick_interval_ms: 100 };
-        let runner = Runner::new((self.machine)(), log, topology, pace, self.clock.clone(), Box::new(|_| {}))
-            .map_err(|e| e.to_string())?;
-        self.processes.push(Process { instance: instance.into(), runner, replaced: false });
+    fn boot_all(&mut self) -> Result<(), String> {
+        for kind in 0..self.kinds.len() {
+            for i in 0..self.instances {
+                self.boot(Name { kind, instance: format!("i{i}") })?;
+            }
+        }
         Ok(())
+    }
+
+    fn boot(&mut self, name: Name) -> Result<(), String> {
+        self.note(format!("start {}", self.shown(&name)));
+        let log: Arc<dyn Log> = Arc::new(self.log.clone());
+        let boot = &self.kinds[name.kind].boot;
+        let runner = boot(log, self.clock.clone(), &name.instance).map_err(|e| e.to_string())?;
+        self.processes.push(Process { name, runner, replaced: false });
+        Ok(())
+    }
+
+    fn shown(&self, name: &Name) -> String {
+        format!("{}-{}", self.kinds[name.kind].application_id, name.instance)
     }
 
     fn step_any(&mut self) -> Result<(), String> {
@@ -178,17 +253,16 @@ impl<'m, M: Machine + 'static> World<'m, M> {
     }
 
     fn step(&mut self, i: usize) -> Result<Step, String> {
-        match self.processes[i].runner.step(Duration::ZERO) {
+        match self.processes[i].runner.step() {
             Ok(step) => Ok(step),
             Err(LogError::Fatal(why)) => {
                 // Two of one name fight until one gives up; the other has the name then.
-                let instance = self.processes[i].instance.clone();
-                let mut twins =
-                    self.processes.iter_mut().enumerate().filter(|(j, p)| *j != i && p.instance == instance);
+                let name = self.processes[i].name.clone();
+                let mut twins = self.processes.iter_mut().enumerate().filter(|(j, p)| *j != i && p.name == name);
                 let twin = twins.next().map(|(_, twin)| twin.replaced = false).is_some();
                 self.processes[i].replaced = twin;
-                if why != CRASH && !twin && !self.shared_names.contains(&instance) {
-                    return Err(format!("{} gave up: {why}", self.processes[i].instance));
+                if why != CRASH && !twin && !self.shared_names.contains(&name) {
+                    return Err(format!("{} gave up: {why}", self.shown(&name)));
                 }
                 self.bury(i, &why);
                 Ok(Step::Waiting)
@@ -198,15 +272,15 @@ impl<'m, M: Machine + 'static> World<'m, M> {
     }
 
     fn bury(&mut self, i: usize, why: &str) {
-        let Process { instance, replaced, .. } = self.processes.remove(i);
+        let Process { name, replaced, .. } = self.processes.remove(i);
         self.crashes += 1;
-        self.note(format!("{instance} is dead: {why}"));
+        self.note(format!("{} is dead: {why}", self.shown(&name)));
         if replaced {
             return;
         }
         let since_ms = self.clock.now_ms();
         let back_at_ms = since_ms + i64::try_from(self.chance.below(15_000)).expect("small");
-        self.dead.push(Dead { instance, since_ms, back_at_ms, expired: false, timed_out: false });
+        self.dead.push(Dead { name, since_ms, back_at_ms, expired: false, timed_out: false });
     }
 
     fn kill_any(&mut self) {
@@ -220,10 +294,10 @@ impl<'m, M: Machine + 'static> World<'m, M> {
     fn expire_any(&mut self) {
         if !self.processes.is_empty() {
             let i = self.chance.index(self.processes.len());
-            let instance = self.processes[i].instance.clone();
-            self.note(format!("the session of {instance} expires"));
+            let name = self.processes[i].name.clone();
+            self.note(format!("the session of {} expires", self.shown(&name)));
             self.rebalances += 1;
-            self.log.expire(APPLICATION, &instance);
+            self.log.expire(&self.kinds[name.kind].application_id, &name.instance);
         }
     }
 
@@ -235,9 +309,9 @@ impl<'m, M: Machine + 'static> World<'m, M> {
         }
         let i = living[self.chance.index(living.len())];
         self.processes[i].replaced = true;
-        let instance = self.processes[i].instance.clone();
-        self.shared_names.insert(instance.clone());
-        self.boot(&instance)
+        let name = self.processes[i].name.clone();
+        self.shared_names.insert(name.clone());
+        self.boot(name)
     }
 
     /// What time does to the dead: their sessions expire, their transactions time out, they come back.
@@ -245,39 +319,36 @@ impl<'m, M: Machine + 'static> World<'m, M> {
         let now_ms = self.clock.now_ms();
         let mut back = Vec::new();
         for dead in &mut self.dead {
+            let application_id = &self.kinds[dead.name.kind].application_id;
             if !dead.expired && now_ms - dead.since_ms > SESSION_TIMEOUT_MS {
                 dead.expired = true;
                 self.rebalances += 1;
-                self.log.expire(APPLICATION, &dead.instance);
+                self.log.expire(application_id, &dead.name.instance);
             }
             if !dead.timed_out && now_ms - dead.since_ms > TRANSACTION_TIMEOUT_MS {
                 dead.timed_out = true;
-                self.log.time_out_transaction(APPLICATION, &dead.instance);
+                self.log.time_out_transaction(application_id, &dead.name.instance);
             }
             if now_ms >= dead.back_at_ms {
-                back.push(dead.instance.clone());
+                back.push(dead.name.clone());
             }
         }
-        self.dead.retain(|dead| !back.contains(&dead.instance));
-        back.iter().try_for_each(|instance| self.boot(instance))
+        self.dead.retain(|dead| !back.contains(&dead.name));
+        back.into_iter().try_for_each(|name| self.boot(name))
     }
 
-    /// No more faults; a last marker closes every window; everything is read to the end.
+    /// No more faults; the last records are sent; everything is read to the end.
     fn finish(&mut self) -> Result<(), String> {
         self.note("no more faults".to_owned());
         self.log.end_faults();
         // One process to a name from here on.
         self.processes.clear();
         self.dead.clear();
-        for i in 0..self.instances {
-            self.boot(&format!("i{i}"))?;
-        }
-        let close_ms = (self.senders.newest_ms / WINDOW_MS + 1) * WINDOW_MS;
-        self.clock.set(self.clock.now_ms().max(close_ms) + 1_000);
-        for marker in self.senders.markers(close_ms) {
-            self.send(marker)?;
-        }
-        self.processes.iter_mut().for_each(|p| p.runner.input_ended = true);
+        self.boot_all()?;
+        let (at_ms, last) = self.feed.last();
+        self.clock.set(self.clock.now_ms().max(at_ms) + 1_000);
+        last.iter().try_for_each(|sent| self.send(sent))?;
+        self.processes.iter_mut().for_each(|p| p.runner.end_input());
         let mut at_end = 0;
         for _ in 0..20_000 {
             for i in 0..self.processes.len() {
@@ -303,4 +374,12 @@ impl<'m, M: Machine + 'static> World<'m, M> {
     pub fn last_actions(&self) -> String {
         self.actions.iter().cloned().collect::<Vec<_>>().join("\n  ")
     }
+}
+
+/// The committed records of a partition.
+pub fn read(log: &dyn Log, topic: &str, partition: u32) -> Result<Vec<StoredRecord>, String> {
+    let mut records = Vec::new();
+    let mut reader = log.read(&TopicPartition::new(topic, partition), None).map_err(|e| e.to_string())?;
+    while reader.next(&mut |record| records.push(record.to_stored())).map_err(|e| e.to_string())? {}
+    Ok(records)
 }

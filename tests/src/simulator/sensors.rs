@@ -3,6 +3,9 @@
 use common::stream::partitioner::partition_of;
 
 use super::chance::Chance;
+use super::world::{Feed, Sent};
+
+pub const EVENTS: &str = "traffic-events";
 
 pub const WINDOW_MS: i64 = 300_000;
 /// The first event's time: a window's start.
@@ -39,16 +42,6 @@ impl Habits {
     }
 }
 
-/// One record on its way to `traffic-events`.
-#[derive(Debug, Clone)]
-pub struct Sent {
-    pub partition: u32,
-    pub key: Option<Vec<u8>>,
-    pub value: Option<Vec<u8>>,
-    pub marker_ms: Option<i64>,
-    pub truth: Truth,
-}
-
 /// What the sender knows of a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Truth {
@@ -72,7 +65,9 @@ pub struct Reading {
 pub struct Senders {
     pub habits: Habits,
     chance: Chance,
-    sent: usize,
+    drawn: usize,
+    /// What was sent, by partition, in the order of sending.
+    pub sent: Vec<(u32, Truth)>,
     /// Newest event time so far.
     pub newest_ms: i64,
     marked_ms: i64,
@@ -82,39 +77,27 @@ pub struct Senders {
 impl Senders {
     pub fn new(habits: Habits, seed: u64) -> Self {
         let chance = Chance::new(seed ^ 0x5e4d);
-        Self { habits, chance, sent: 0, newest_ms: START_MS, marked_ms: START_MS, recent: Vec::new() }
+        Self {
+            habits,
+            chance,
+            drawn: 0,
+            sent: Vec::new(),
+            newest_ms: START_MS,
+            marked_ms: START_MS,
+            recent: Vec::new(),
+        }
     }
 
-    pub fn done(&self) -> bool {
-        self.sent >= self.habits.events
-    }
-
-    /// The next records, at wall time `now_ms`.
-    pub fn next(&mut self, now_ms: i64) -> Vec<Sent> {
-        self.sent += 1;
-        // A history of one to four hours; live senders follow the clock.
-        let pace = 15_000 + i64::try_from(self.chance.below(100_000)).expect("small");
-        self.newest_ms = if self.habits.live { now_ms.max(self.newest_ms) } else { self.newest_ms + pace };
-        let mut out = Vec::new();
-        if self.chance.one_in(25) {
-            out.push(self.malformed());
-        } else {
-            let reading = self.reading();
-            out.push(self.send(&reading));
-        }
-        if self.habits.markers && self.newest_ms - self.marked_ms > 60_000 {
-            self.marked_ms = self.newest_ms;
-            // Disorder is at most 25 s: all that is older was sent, except what is deliberately late.
-            out.extend(self.markers(self.newest_ms - 25_000));
-        }
-        out
+    /// A record, of which the sender keeps the truth.
+    fn put(&mut self, partition: u32, key: Option<Vec<u8>>, value: Option<Vec<u8>>, truth: Truth) -> Sent {
+        self.sent.push((partition, truth));
+        Sent { topic: EVENTS.to_owned(), partition, key, value, marker_ms: None }
     }
 
     /// A marker for every partition.
-    pub fn markers(&self, up_to_ms: i64) -> Vec<Sent> {
-        let marker =
-            |partition| Sent { partition, key: None, value: None, marker_ms: Some(up_to_ms), truth: Truth::Marker };
-        (0..self.habits.partitions).map(marker).collect()
+    fn markers(&mut self, up_to_ms: i64) -> Vec<Sent> {
+        let partitions = 0..self.habits.partitions;
+        partitions.map(|p| Sent { marker_ms: Some(up_to_ms), ..self.put(p, None, None, Truth::Marker) }).collect()
     }
 
     fn reading(&mut self) -> Reading {
@@ -134,7 +117,7 @@ impl Senders {
             }
         };
         let reading = Reading {
-            event_id: format!("EVT_{}", self.sent),
+            event_id: format!("EVT_{}", self.drawn),
             segment,
             timestamp_ms,
             speed: (!self.chance.one_in(10))
@@ -161,13 +144,7 @@ impl Senders {
         let astray = self.habits.misrouted.is_some_and(|rarity| self.chance.one_in(rarity));
         let partition = if astray { self.any_partition() } else { owner };
         let key = (!astray).then(|| reading.segment.clone().into_bytes());
-        Sent {
-            partition,
-            key,
-            value: Some(value.into_bytes()),
-            marker_ms: None,
-            truth: Truth::Reading(reading.clone()),
-        }
+        self.put(partition, key, Some(value.into_bytes()), Truth::Reading(reading.clone()))
     }
 
     fn any_partition(&mut self) -> u32 {
@@ -183,12 +160,38 @@ impl Senders {
             _ => Some(br#"{"event_id":"EVT_X","segment_id":"SEG_1","speed":50}"#),
         };
         let partition = self.any_partition();
-        Sent {
-            partition,
-            key: Some(b"SEG_1".to_vec()),
-            value: value.map(<[u8]>::to_vec),
-            marker_ms: None,
-            truth: Truth::Malformed,
+        self.put(partition, Some(b"SEG_1".to_vec()), value.map(<[u8]>::to_vec), Truth::Malformed)
+    }
+}
+
+impl Feed for Senders {
+    fn done(&self) -> bool {
+        self.drawn >= self.habits.events
+    }
+
+    fn next(&mut self, now_ms: i64) -> Vec<Sent> {
+        self.drawn += 1;
+        // A history of one to four hours; live senders follow the clock.
+        let pace = 15_000 + i64::try_from(self.chance.below(100_000)).expect("small");
+        self.newest_ms = if self.habits.live { now_ms.max(self.newest_ms) } else { self.newest_ms + pace };
+        let mut out = Vec::new();
+        if self.chance.one_in(25) {
+            out.push(self.malformed());
+        } else {
+            let reading = self.reading();
+            out.push(self.send(&reading));
         }
+        if self.habits.markers && self.newest_ms - self.marked_ms > 60_000 {
+            self.marked_ms = self.newest_ms;
+            // Disorder is at most 25 s: all that is older was sent, except what is deliberately late.
+            out.extend(self.markers(self.newest_ms - 25_000));
+        }
+        out
+    }
+
+    /// A last marker closes every window.
+    fn last(&mut self) -> (i64, Vec<Sent>) {
+        let close_ms = (self.newest_ms / WINDOW_MS + 1) * WINDOW_MS;
+        (close_ms, self.markers(close_ms))
     }
 }

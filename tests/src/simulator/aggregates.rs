@@ -1,22 +1,63 @@
-//! What must have come out, worked out from what the senders know.
+//! What must have come out of the aggregator, worked out from what the senders know.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use common::stream::{Log, Machine, StoredRecord, TopicPartition};
+use common::stream::{Cleanup, Log, Machine, Membership, TopicSpec, Topology};
 use serde_json::Value;
 
 use super::Summary;
-use super::input::{Reading, Truth, WINDOW_MS};
-use super::world::{AGGREGATES, DEAD_LETTERS, EVENTS, STATE, World};
+use super::chance::Chance;
+use super::sensors::{EVENTS, Habits, Reading, START_MS, Senders, Truth, WINDOW_MS};
+use super::world::{Kind, Scenario, World, read};
+
+const APPLICATION: &str = "aggregator";
+const REKEYED: &str = "traffic-events-rekeyed";
+const AGGREGATES: &str = "processed-traffic-aggregates";
+const DEAD_LETTERS: &str = "traffic-events-dlq";
+const STATE: &str = "aggregator-state";
 
 const OUT_OF_ORDERNESS_MS: i64 = 30_000;
 const LATENESS_MS: i64 = 900_000;
 
 type Window = (String, i64);
 
+/// Aggregators that `machine` makes, and sensors as `chance` picks them.
+pub fn scenario<'m, M: Machine + 'static>(
+    seed: u64,
+    chance: &mut Chance,
+    machine: &'m dyn Fn() -> M,
+) -> Scenario<'m, Senders> {
+    let habits = Habits::pick(chance);
+    let topics = [EVENTS, REKEYED, AGGREGATES, DEAD_LETTERS, STATE].map(|name| TopicSpec {
+        name: name.to_owned(),
+        partitions: habits.partitions,
+        replication: 1,
+        cleanup: if name == STATE { Cleanup::Compact } else { Cleanup::Delete { retention_ms: None } },
+    });
+    let topology = |instance: &str| Topology {
+        membership: Membership {
+            application_id: APPLICATION.into(),
+            instance: instance.into(),
+            inputs: vec![EVENTS.into(), REKEYED.into()],
+            transactional: true,
+        },
+        outputs: vec![AGGREGATES.into(), REKEYED.into(), DEAD_LETTERS.into()],
+        changelog: Some(STATE.into()),
+        tail: None,
+    };
+    let ten_days_ms = 864_000_000;
+    Scenario {
+        kinds: vec![Kind::new(machine, topology)],
+        instances: 1 + chance.index(3),
+        topics: topics.into(),
+        start_ms: if habits.live { START_MS } else { START_MS + ten_days_ms },
+        feed: Senders::new(habits, seed),
+    }
+}
+
 /// Compares the committed output of a finished history with the truth.
-pub fn check<M: Machine + 'static>(world: &World<'_, M>) -> Result<Summary, String> {
-    let partitions = world.senders.habits.partitions;
+pub fn check(world: &World<'_, Senders>) -> Result<Summary, String> {
+    let partitions = world.feed.habits.partitions;
     let log = &world.log;
     if let Some(violation) = log.violations().first() {
         return Err(violation.clone());
@@ -50,7 +91,7 @@ pub fn check<M: Machine + 'static>(world: &World<'_, M>) -> Result<Summary, Stri
     let late = dead.values().filter(|reason| *reason == "late").count();
     Ok(Summary {
         events: sent.len() - markers,
-        aggregates: aggregates.len(),
+        outputs: aggregates.len(),
         crashes: world.crashes,
         rebalances: world.rebalances,
         late,
@@ -60,15 +101,15 @@ pub fn check<M: Machine + 'static>(world: &World<'_, M>) -> Result<Summary, Stri
 type At = (u32, i64);
 
 /// What was sent, by its place in the log.
-fn located<M: Machine + 'static>(world: &World<'_, M>) -> Result<BTreeMap<At, Truth>, String> {
+fn located(world: &World<'_, Senders>) -> Result<BTreeMap<At, Truth>, String> {
     let mut next: BTreeMap<u32, i64> = BTreeMap::new();
     let mut located = BTreeMap::new();
-    for sent in &world.sent {
-        let offset = next.entry(sent.partition).or_default();
-        located.insert((sent.partition, *offset), sent.truth.clone());
+    for (partition, truth) in &world.feed.sent {
+        let offset = next.entry(*partition).or_default();
+        located.insert((*partition, *offset), truth.clone());
         *offset += 1;
     }
-    for partition in 0..world.senders.habits.partitions {
+    for partition in 0..world.feed.habits.partitions {
         let there = read(&world.log, EVENTS, partition)?.len();
         let put = located.keys().filter(|(p, _)| *p == partition).count();
         if there != put {
@@ -76,13 +117,6 @@ fn located<M: Machine + 'static>(world: &World<'_, M>) -> Result<BTreeMap<At, Tr
         }
     }
     Ok(located)
-}
-
-fn read(log: &dyn Log, topic: &str, partition: u32) -> Result<Vec<StoredRecord>, String> {
-    let mut records = Vec::new();
-    let mut reader = log.read(&TopicPartition::new(topic, partition), None).map_err(|e| e.to_string())?;
-    while reader.next(&mut |record| records.push(record.to_stored())).map_err(|e| e.to_string())? {}
-    Ok(records)
 }
 
 /// Reasons by the place of the original.

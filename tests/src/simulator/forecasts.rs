@@ -1,0 +1,91 @@
+//! The predictor's histories: whatever happens, its forecasts are those of one process that nothing happens to.
+
+use common::stream::Machine;
+use common::topics::Topics;
+use predictor::{APPLICATION, Predictor, Settings, topology};
+
+use super::Summary;
+use super::chance::Chance;
+use super::script::{PLAYED_AT_MS, Script, aggregate, compare, marker, record, topic};
+use super::world::{Kind, Scenario, Sent, World, read};
+
+pub fn settings() -> Settings {
+    Settings { horizons: vec![5, 15, 30], ..Settings::default() }
+}
+
+/// Plays the history; the undisturbed one is always the true machine's.
+pub fn play<M: Machine + 'static>(seed: u64, machine: &dyn Fn() -> M, actions: &mut String) -> Result<Summary, String> {
+    let mut chance = Chance::new(seed);
+    let partitions = 1 + u32::try_from(chance.below(4)).expect("small");
+    let records = aggregates(&mut chance, partitions);
+    let instances = 1 + chance.index(3);
+    let mut world = World::new(seed, chance, scenario(seed, machine, &records, partitions, instances));
+    let played = world.play();
+    *actions = world.last_actions();
+    played?;
+    let true_machine = || Predictor::new(settings());
+    let mut undisturbed = World::undisturbed(scenario(seed, &true_machine, &records, partitions, 1));
+    undisturbed.play_undisturbed().map_err(|what| format!("undisturbed: {what}"))?;
+    world.log.violations().first().map_or(Ok(()), |violation| Err(violation.clone()))?;
+    let (predictions, mut outputs) = (Topics::default().predictions, 0);
+    for partition in 0..partitions {
+        let expected = read(&undisturbed.log, &predictions, partition)?;
+        let found = read(&world.log, &predictions, partition)?;
+        compare(&format!("{predictions}-{partition}"), &found, &expected)?;
+        outputs += found.len();
+    }
+    Ok(Summary { events: world.sent, outputs, crashes: world.crashes, rebalances: world.rebalances, late: 0 })
+}
+
+fn scenario<'m, M: Machine + 'static>(
+    seed: u64,
+    machine: &'m dyn Fn() -> M,
+    records: &[Sent],
+    partitions: u32,
+    instances: usize,
+) -> Scenario<'m, Script> {
+    let names = Topics::default();
+    let topics = vec![
+        topic(&names.aggregates, partitions, false),
+        topic(&names.predictions, partitions, false),
+        topic(&names.digest, 1, true),
+        topic(&names.changelog(APPLICATION), partitions, true),
+    ];
+    let kind = Kind::new(machine, move |instance| topology(&names, APPLICATION, instance));
+    Scenario { kinds: vec![kind], instances, topics, start_ms: PLAYED_AT_MS, feed: Script::new(records, seed) }
+}
+
+/// Speeds that rise and fall, with gaps, windows without a speed, corrections, records that are none, markers that
+/// pass many windows and, in some histories, a partition without segments.
+fn aggregates(chance: &mut Chance, partitions: u32) -> Vec<Sent> {
+    let name = Topics::default().aggregates;
+    let segments = u32::try_from(2 + chance.below(5)).expect("small");
+    let busy = if partitions > 1 && chance.one_in(2) { partitions - 1 } else { partitions };
+    let (mut step, mut left) = (0, 16 + chance.below(24));
+    let mut records = Vec::new();
+    while left > 0 {
+        (step, left) = (step + if chance.one_in(60) { 40 } else { 1 }, left - 1);
+        for s in 0..segments {
+            let (partition, segment) = (s % busy, format!("SEG_{s}"));
+            if chance.one_in(9) {
+                continue;
+            }
+            let speed = 40.0 + f64::from(s) + f64::from(u32::try_from(chance.below(400)).expect("small")) / 10.0;
+            let measured = (!chance.one_in(15)).then_some(speed);
+            records.push(aggregate(&name, partition, &segment, step, measured, 10));
+            if step > 2 && chance.one_in(6) {
+                records.push(aggregate(&name, partition, &segment, step - 2, Some(speed + 3.0), 11));
+            }
+            if chance.one_in(100) {
+                records.push(record(&name, partition, &segment, b"no JSON".to_vec()));
+            }
+        }
+        let silent = chance.one_in(12);
+        for partition in (0..partitions).filter(|_| left == 0 || !silent) {
+            if left == 0 || !chance.one_in(10) {
+                records.push(marker(&name, partition, step));
+            }
+        }
+    }
+    records
+}

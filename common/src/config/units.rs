@@ -10,8 +10,7 @@ const DURATIONS: &str = "allowed: a duration with its unit, such as 100ms, 30s, 
 const SIZES: &str = "allowed: bytes, or a size with its unit, such as 64 MB or 64 MiB";
 
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer).map_err(|_| Error::custom(DURATIONS))?;
-    parse_duration(&text).ok_or_else(|| Error::custom(DURATIONS))
+    parse_duration(&String::deserialize(deserializer)?).ok_or_else(|| Error::custom(DURATIONS))
 }
 
 pub(super) fn optional_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

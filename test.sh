@@ -165,7 +165,7 @@ build() {
 }
 
 unit_and_integration() {
-    cargo test --workspace --lib --bins --tests
+    cargo test --workspace --lib --bins --tests --no-fail-fast
     cargo test --workspace --doc
 }
 

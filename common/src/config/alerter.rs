@@ -226,7 +226,7 @@ mod tests {
             ("[alerter.predicted_congestion.x]\nopen_probability = 60", "allowed: above 0, up to 1"),
             ("[alerter.predicted_congestion.x]\nhorizon_minutes = 7", "x.horizon_minutes = \"7\""),
             ("[alerter.predicted_congestion.x]\nfor = \"2d\"", "x.for = \"172800s\""),
-            ("[alerter.predicted_congestion.x]\nfor = 5", "allowed: a duration with its unit"),
+            ("[alerter.predicted_congestion.x]\nfor = 5", "expected a string"),
             ("[alerter.predicted_congestion.x]\nhold_for = \"5m\"", "unknown field"),
             ("[alerter.sensor_silent.x]\nafter = \"1m\"", "alerter.sensor_silent.x.after = \"60s\""),
             (

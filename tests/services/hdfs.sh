@@ -32,12 +32,14 @@ configure() {
         cp "$SERVICES_SRC/hdfs/log4j.properties" "$HOME_DIR/$process.conf/"
         site "$HOME_DIR/$process.conf/core-site.xml" fs.defaultFS "hdfs://127.0.0.1:$port" hadoop.tmp.dir "$HOME_DIR/tmp"
     done
+    # A block is reserved for each open file, and many are open at a time: small ones need less of a disk.
     site "$HOME_DIR/namenode.conf/hdfs-site.xml" \
         dfs.namenode.name.dir "file://$HOME_DIR/name" \
         dfs.namenode.http-address "127.0.0.1:$http" \
         dfs.replication 1 \
         dfs.namenode.datanode.registration.ip-hostname-check false \
         dfs.namenode.safemode.extension 0 \
+        dfs.blocksize 16777216 \
         dfs.namenode.fs-limits.min-block-size 4096
     site "$HOME_DIR/datanode.conf/hdfs-site.xml" \
         dfs.datanode.data.dir "file://$HOME_DIR/data" \

@@ -132,15 +132,19 @@ impl Deployment {
         process.kill();
     }
 
-    /// Records that machines have still to read.
-    fn lag(&self) -> u64 {
+    /// Records that machines have still to read; `None` if a busy broker did not tell in time.
+    fn lag(&self) -> Option<u64> {
         let mut arguments = vec!["lag", "--json"];
         for group in ["aggregator", "predictor", "alerter", "alerter-incidents"] {
             arguments.extend(["--group", group]);
         }
-        let said = run("traffic", &arguments, &self.environment);
-        let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
-        said["lag"].as_u64().expect("a number")
+        let environment: Vec<(&str, &str)> = self.environment.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let mut lag = Worker::start("traffic", &arguments, &environment);
+        if !lag.wait(DEADLINE).success() {
+            return None;
+        }
+        let said: serde_json::Value = serde_json::from_str(&lag.output()).expect("JSON");
+        Some(said["lag"].as_u64().expect("a number"))
     }
 
     /// Lets everything be read, stops all, and lets one instance of each bring the rest to its end.
@@ -150,7 +154,7 @@ impl Deployment {
                 assert!(process.runs(), "{} has ended by itself: {}", WORKERS[*worker], process.log());
             }
             std::thread::sleep(Duration::from_millis(500));
-            (self.lag() == 0).then_some(())
+            self.lag().filter(|lag| *lag == 0)
         });
         self.running.values().for_each(Worker::terminate);
         for ((worker, _), mut process) in std::mem::take(&mut self.running) {

@@ -316,6 +316,12 @@ pub trait Log: Send + Sync {
     /// Committed records of one partition from `from` (or the first kept) up to the end as it is met.
     fn read(&self, at: &TopicPartition, from: Option<i64>) -> Result<Box<dyn Reader>, LogError>;
 
+    /// Committed records of one partition from the first kept on, as they come: its `next` never waits, and `false`
+    /// means that nothing more has come yet.
+    fn tail(&self, at: &TopicPartition) -> Result<Box<dyn Reader>, LogError> {
+        self.read(at, None)
+    }
+
     /// Becomes a member of a group. Aborts a transaction that a predecessor of the same name left open.
     fn join(&self, membership: &Membership) -> Result<Box<dyn Member>, LogError>;
 

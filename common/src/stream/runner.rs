@@ -188,7 +188,7 @@ impl<M: Machine> Runner<M> {
         let Some(topic) = &self.topology.tail else { return Ok(()) };
         let tail = match &mut self.tail {
             Some(tail) => tail,
-            None => self.tail.insert(self.log.read(&TopicPartition::new(topic, 0), None)?),
+            None => self.tail.insert(self.log.tail(&TopicPartition::new(topic, 0))?),
         };
         let (machine, outbox) = (&mut self.machine, &mut self.outbox);
         while tail.next(&mut |record| machine.tailed(&record, now_ms, outbox))? {}

@@ -46,7 +46,7 @@ use self::error::Explain;
 use self::group::Group;
 use self::member::KafkaMember;
 use self::producer::KafkaProducer;
-use self::reader::{KafkaReader, Pool};
+use self::reader::{KafkaReader, KafkaTail, Pool};
 use self::transactions::Transactions;
 use super::log::{Ends, Log, LogError, Member, Membership, Producer, Reader, TopicPartition, TopicSpec};
 
@@ -242,6 +242,10 @@ impl Log for KafkaLog {
 
     fn read(&self, at: &TopicPartition, from: Option<i64>) -> Result<Box<dyn Reader>, LogError> {
         Ok(Box::new(KafkaReader::new(&self.config, self.explain.clone(), &self.readers, at, from)?))
+    }
+
+    fn tail(&self, at: &TopicPartition) -> Result<Box<dyn Reader>, LogError> {
+        Ok(Box::new(KafkaTail::new(&self.config, self.explain.clone(), at)?))
     }
 
     fn join(&self, membership: &Membership) -> Result<Box<dyn Member>, LogError> {

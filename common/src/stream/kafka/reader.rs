@@ -145,6 +145,50 @@ impl Drop for KafkaReader {
     }
 }
 
+/// A consumer of one partition that follows it: never paused, because a resumed partition is fetched again only up
+/// to a second later.
+pub(super) struct KafkaTail {
+    consumer: Consumer,
+    at: TopicPartition,
+    explain: Explain,
+}
+
+impl KafkaTail {
+    pub fn new(config: &KafkaConfig, explain: Explain, at: &TopicPartition) -> Result<Self, LogError> {
+        let role = [
+            ("group.id", GROUP),
+            ("isolation.level", "read_committed"),
+            ("queued.max.messages.kbytes", "8192"),
+            ("fetch.error.backoff.ms", "20"),
+        ];
+        let reports = Reports::default();
+        let settings = config.client(&[&CONSUMER[..], &role].concat());
+        let consumer: Consumer = settings
+            .create_with_context(reports.clone())
+            .map_err(|error| explain.error("creating a reader", &error, &reports))?;
+        assign(&consumer, at, None)
+            .map_err(|error| explain.error(&format!("reading {at}"), &error, consumer.context()))?;
+        Ok(Self { consumer, at: at.clone(), explain })
+    }
+}
+
+impl Reader for KafkaTail {
+    fn next(&mut self, each: &mut dyn FnMut(Record<'_>)) -> Result<bool, LogError> {
+        for _ in 0..BATCH {
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Ok(message)) => each(kafka_record(&message)),
+                Some(Err(e)) if is_final(&e) => {
+                    return Err(self.explain.error(&format!("reading {}", self.at), &e, self.consumer.context()));
+                }
+                // The end; or librdkafka tries again by itself.
+                Some(Err(_)) => {}
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}
+
 fn single(at: &TopicPartition) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(1);
     list.add_partition(&at.topic, at.partition.cast_signed());

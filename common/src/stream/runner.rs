@@ -17,6 +17,8 @@ use super::restore::Restore;
 use super::topology::{Notice, Observer, Pace, Step, Topology, common_partitions};
 use crate::clock::Clock;
 
+/// How long an urgent commit waits for one record more.
+const GATHER: Duration = Duration::from_millis(2);
 /// For how long a machine that has read everything and still waits for others is given time.
 const PATIENCE_MS: i64 = 15_000;
 
@@ -174,7 +176,11 @@ impl<M: Machine> Runner<M> {
             self.read_tail(now_ms)?;
         }
         self.hold_back()?;
-        let step = self.poll(timeout, now_ms)?;
+        // Somebody waits for the next commit: only what is there already may come before it.
+        let step = self.poll(if self.urgent { timeout.min(GATHER) } else { timeout }, now_ms)?;
+        if self.urgent && step != Step::Worked {
+            self.commit()?;
+        }
         if step == Step::Worked {
             self.waiting_since_ms = None;
         } else if self.input_ended && self.everything_read(now_ms) {
@@ -221,8 +227,7 @@ impl<M: Machine> Runner<M> {
 
     fn due(&self, now_ms: i64) -> bool {
         (self.uncommitted > 0 || self.open)
-            && (self.urgent
-                || now_ms.saturating_sub(self.committed_at_ms) >= self.pace.commit_interval_ms
+            && (now_ms.saturating_sub(self.committed_at_ms) >= self.pace.commit_interval_ms
                 || self.uncommitted >= self.pace.commit_records)
     }
 

@@ -1,7 +1,7 @@
 //! How long a forecast and an alert take, with 2,000 segments on real Kafka: from the append of the marker that ends a
 //! window until a read_committed consumer has all of it. Measures, judges nothing:
 //!
-//! `cargo build --release --workspace && cargo test --release -p tests --test latency -- --ignored --nocapture`
+//! `cargo build --workspace && cargo test -p tests --test latency -- --ignored --nocapture`, or both with `--release`
 
 use std::time::Duration;
 

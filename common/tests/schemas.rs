@@ -364,7 +364,7 @@ fn commands() -> impl Strategy<Value = Value> {
 fn of_commands_the_alerter_accepts_what_the_schema_accepts() {
     let validator = validator("alerter-command.json");
     let (accepted, refused) = (Cell::new(0), Cell::new(0));
-    proptest!(|(command in commands())| {
+    proptest!(ProptestConfig::with_cases(1_000), |(command in commands())| {
         // That a silence ends after it begins, and control characters, a schema can not say.
         prop_assume!(command["from"].as_i64().is_none_or(|from| command["until"].as_i64().is_none_or(|u| from < u)));
         prop_assume!(!command["by"].as_str().is_some_and(|by| by.chars().any(char::is_control)));

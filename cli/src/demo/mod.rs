@@ -1,5 +1,6 @@
 //! `traffic demo`: the whole flow in one process and one directory, with the generator as its sensors.
 
+mod incidents;
 mod sensors;
 mod summary;
 

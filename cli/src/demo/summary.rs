@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use anyhow::{Result, ensure};
-use common::model::{Alert, AlertStatus, Prediction};
+use common::model::{Alert, AlertStatus, AlertType, Prediction};
 use common::stream::{Log, TopicPartition};
 use common::topics::Topics;
 use serde::{Deserialize, Serialize};
 
+use super::incidents::{self, Open};
 use super::sensors;
 
 /// The demo's last line.
@@ -35,6 +36,12 @@ pub struct Summary {
     pub persistence_mae_kmh: BTreeMap<String, f64>,
     pub alerts_opened: u64,
     pub alerts_resolved: u64,
+    /// Simulated incidents that have begun.
+    pub incidents: u64,
+    /// Those that slowed the traffic down to congestion: see [`Found`].
+    pub incidents_congested: u64,
+    /// Of these, those with an alert of congestion there and then.
+    pub incidents_alerted: u64,
     /// Wall time of this run.
     pub seconds: f64,
 }
@@ -54,7 +61,8 @@ struct Final<'a> {
 /// # Errors
 /// If they can not be read, or if the sums do not agree: sent = counted + duplicates + invalid + late = raw rows.
 pub fn of(log: &dyn Log, topics: &Topics, raw_rows: u64, parquet_files: u64, seconds: f64) -> Result<Summary> {
-    let events = sensors::progress(log)?.map_or(0, |p| p.events);
+    let progress = sensors::progress(log)?;
+    let events = progress.as_ref().map_or(0, |p| p.events);
     let finals = finals(log, topics)?;
     let (accuracy, alerts) = (accuracy(log, topics, &finals)?, alerts(log, topics)?);
     let mut totals: HashMap<u32, aggregator::Totals> = HashMap::new();
@@ -65,6 +73,7 @@ pub fn of(log: &dyn Log, topics: &Topics, raw_rows: u64, parquet_files: u64, sec
         Ok(())
     })?;
     let sum = |of: fn(&aggregator::Totals) -> u64| totals.values().map(of).sum::<u64>();
+    let found = progress.map_or_else(Default::default, |p| incidents::find(&p.config, &finals, &alerts.congestion));
     let summary = Summary {
         events,
         counted: finals.values().map(|(count, _)| count).sum(),
@@ -79,6 +88,9 @@ pub fn of(log: &dyn Log, topics: &Topics, raw_rows: u64, parquet_files: u64, sec
         persistence_mae_kmh: accuracy.mean(|sums| sums.persistence),
         alerts_opened: alerts.opened,
         alerts_resolved: alerts.resolved,
+        incidents: found.incidents,
+        incidents_congested: found.congested,
+        incidents_alerted: found.alerted,
         seconds,
     };
     let told = summary.counted + summary.duplicates + summary.invalid + summary.late;
@@ -90,7 +102,7 @@ pub fn of(log: &dyn Log, topics: &Topics, raw_rows: u64, parquet_files: u64, sec
 }
 
 /// Events and mean speed of every (segment, window end).
-type Finals = HashMap<(String, i64), (u64, Option<f64>)>;
+pub type Finals = HashMap<(String, i64), (u64, Option<f64>)>;
 
 fn finals(log: &dyn Log, topics: &Topics) -> Result<Finals> {
     let mut finals = Finals::new();
@@ -149,6 +161,8 @@ fn accuracy(log: &dyn Log, topics: &Topics, finals: &Finals) -> Result<Accuracy>
 struct Alerts {
     opened: u64,
     resolved: u64,
+    /// When alerts of congestion were open, by segment.
+    congestion: HashMap<String, Vec<Open>>,
 }
 
 fn alerts(log: &dyn Log, topics: &Topics) -> Result<Alerts> {
@@ -159,6 +173,15 @@ fn alerts(log: &dyn Log, topics: &Topics) -> Result<Alerts> {
         ensure!(seen.insert(transition), "transition {} of {} is there twice", alert.sequence, alert.alert_id);
         alerts.opened += u64::from(alert.sequence == 1);
         alerts.resolved += u64::from(matches!(alert.status, AlertStatus::Resolved | AlertStatus::Cleared));
+        if alert.alert_type == AlertType::Congestion {
+            let open = alerts.congestion.entry(alert.segment_id.into_owned()).or_default();
+            if alert.sequence == 1 {
+                open.push(Open { from_ms: alert.opened_at, until_ms: i64::MAX });
+            }
+            if let (Some(last), Some(resolved_at)) = (open.last_mut(), alert.resolved_at) {
+                last.until_ms = resolved_at;
+            }
+        }
         Ok(())
     })?;
     Ok(alerts)
@@ -193,6 +216,11 @@ impl fmt::Display for Summary {
             f,
             "{} aggregates, {} forecasts, {} alerts opened, {} resolved",
             self.aggregates, self.predictions, self.alerts_opened, self.alerts_resolved
+        )?;
+        writeln!(
+            f,
+            "{} incidents simulated, {} of them congested the road, {} of these had an alert there and then",
+            self.incidents, self.incidents_congested, self.incidents_alerted
         )?;
         for (horizon, mae) in &self.mae_kmh {
             let last = self.persistence_mae_kmh.get(horizon).copied().unwrap_or(f64::NAN);

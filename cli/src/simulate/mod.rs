@@ -131,6 +131,16 @@ pub fn incidents(config: &GeneratorConfig, until_ms: i64) -> Vec<Incident> {
     incidents::between(&network, config.seed, config.incidents, config.start_ms, until_ms)
 }
 
+/// A segment and those before it on its freeway, against the direction of travel, `most` in all; empty if there is no
+/// such segment.
+#[must_use]
+pub fn upstream(config: &GeneratorConfig, segment_id: &str, most: usize) -> Vec<String> {
+    let network = network::Network::new(config.seed, config.segments);
+    let Some(place) = network.segments.iter().position(|segment| segment.id == segment_id) else { return Vec::new() };
+    let first = network.corridors[network.segments[place].corridor].segments.start;
+    (first..=place).rev().take(most).map(|i| network.segments[i].id.clone()).collect()
+}
+
 impl SimulateArgs {
     /// The events these arguments ask for.
     fn source(&self, now_ms: i64) -> Result<Simulation> {

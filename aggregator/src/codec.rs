@@ -3,7 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `p` | progress and totals of the partition |
-//! | `a` window start, segment | an accumulator |
+//! | `a` window start, segment | an accumulator: numbers as varints |
 //! | `h` window start, block | hashes of events seen, as many as one commit brought |
 
 use std::ops::Add;
@@ -12,6 +12,8 @@ use crate::progress::Progress;
 use crate::window::{Accumulator, Sum};
 
 const VERSION: u8 = 1;
+/// Of accumulators: numbers are varints.
+const VARINTS: u8 = 2;
 
 /// What became of the events: sent = counted + duplicates + invalid + late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -107,6 +109,23 @@ impl<'a> Fields<'a> {
     fn i128(&mut self) -> Option<i128> {
         self.bytes().map(i128::from_le_bytes)
     }
+
+    /// What [`put`] wrote.
+    fn varint(&mut self) -> Option<i128> {
+        let (mut number, mut shift) = (0_u128, 0);
+        loop {
+            let [byte] = self.bytes()?;
+            number |= u128::from(byte & 0x7f).checked_shl(shift)?;
+            if byte < 0x80 {
+                return Some((number >> 1).cast_signed() ^ -(number & 1).cast_signed());
+            }
+            shift += 7;
+        }
+    }
+
+    fn small<T: TryFrom<i128>>(&mut self) -> Option<T> {
+        T::try_from(self.varint()?).ok()
+    }
 }
 
 pub fn encode_progress(progress: &Progress, totals: &Totals, into: &mut Vec<u8>) {
@@ -149,29 +168,54 @@ pub fn decode_totals(key: &[u8], value: &[u8]) -> Option<Totals> {
 
 pub fn encode_accumulator(accumulator: &Accumulator, into: &mut Vec<u8>) {
     into.clear();
-    into.push(VERSION);
-    into.extend_from_slice(&accumulator.count.to_le_bytes());
+    into.push(VARINTS);
+    put(into, i128::from(accumulator.count));
     for sum in [&accumulator.speeds, &accumulator.occupancies, &accumulator.flows] {
-        into.extend_from_slice(&sum.n.to_le_bytes());
+        put(into, i128::from(sum.n));
         if sum.n > 0 {
-            into.extend_from_slice(&sum.sum.to_le_bytes());
-            into.extend_from_slice(&sum.squares.to_le_bytes());
-            into.extend_from_slice(&sum.min.to_le_bytes());
-            into.extend_from_slice(&sum.max.to_le_bytes());
+            let (min, spread) = (i128::from(sum.min), i128::from(sum.max) - i128::from(sum.min));
+            [sum.sum, sum.squares, min, spread].into_iter().for_each(|number| put(into, number));
         }
     }
-    into.extend_from_slice(&accumulator.vehicles.to_le_bytes());
-    into.extend_from_slice(&accumulator.quality.to_le_bytes());
+    put(into, i128::from(accumulator.vehicles));
+    put(into, accumulator.quality);
     if let Some((time, hash, latitude, longitude)) = accumulator.place {
-        into.extend_from_slice(&time.to_le_bytes());
+        [time, latitude, longitude].into_iter().for_each(|number| put(into, i128::from(number)));
         into.extend_from_slice(&hash.to_le_bytes());
-        into.extend_from_slice(&latitude.to_le_bytes());
-        into.extend_from_slice(&longitude.to_le_bytes());
     }
 }
 
 pub fn decode_accumulator(value: &[u8]) -> Option<Accumulator> {
-    let mut fields = Fields::of(value)?;
+    match value.split_first()? {
+        (&VARINTS, rest) => decode_varints(Fields(rest)),
+        (&VERSION, rest) => decode_fixed(Fields(rest)),
+        _ => None,
+    }
+}
+
+fn decode_varints(mut fields: Fields<'_>) -> Option<Accumulator> {
+    let count = fields.small()?;
+    let mut sum = || {
+        let n = fields.small()?;
+        if n == 0 {
+            return Some(Sum::default());
+        }
+        let (sum, squares, min) = (fields.varint()?, fields.varint()?, fields.small()?);
+        Some(Sum { n, sum, squares, min, max: min + fields.small::<i64>()? })
+    };
+    let (speeds, occupancies, flows) = (sum()?, sum()?, sum()?);
+    let (vehicles, quality) = (fields.small()?, fields.varint()?);
+    let mut place = || {
+        let (time, latitude, longitude) = (fields.small()?, fields.small()?, fields.small()?);
+        Some((time, fields.u64()?, latitude, longitude))
+    };
+    let place = place();
+    // What was committed was emitted too, if its window had closed.
+    Some(Accumulator { count, speeds, occupancies, flows, vehicles, quality, place, emitted: count, dirty: false })
+}
+
+/// As accumulators were written before they had varints.
+fn decode_fixed(mut fields: Fields<'_>) -> Option<Accumulator> {
     let count = fields.u64()?;
     let mut sum = || {
         let n = fields.u64()?;
@@ -183,8 +227,24 @@ pub fn decode_accumulator(value: &[u8]) -> Option<Accumulator> {
     let (speeds, occupancies, flows) = (sum()?, sum()?, sum()?);
     let (vehicles, quality) = (fields.u64()?, fields.i128()?);
     let place = fields.i64().and_then(|time| Some((time, fields.u64()?, fields.i64()?, fields.i64()?)));
-    // What was committed was emitted too, if its window had closed.
     Some(Accumulator { count, speeds, occupancies, flows, vehicles, quality, place, emitted: count, dirty: false })
+}
+
+/// A signed number in zigzag LEB128, as protocol buffers write them: 7 bits a byte, the lowest first.
+#[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
+fn put(into: &mut Vec<u8>, number: i128) {
+    let mut rest = ((number << 1) ^ (number >> 127)).cast_unsigned();
+    // Most numbers here fit 64 bits, in which shifts are cheap.
+    while rest > u128::from(u64::MAX) {
+        into.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    let mut rest = rest as u64;
+    while rest >= 0x80 {
+        into.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    into.push(rest as u8);
 }
 
 pub fn encode_hashes(hashes: &[u64], into: &mut Vec<u8>) {
@@ -216,17 +276,43 @@ mod tests {
         assert_eq!(Key::decode(b"zzz"), None);
     }
 
-    #[test]
-    fn accumulators_come_back() {
+    fn accumulator() -> Accumulator {
         let mut speeds = Sum::default();
         (speeds.n, speeds.sum, speeds.squares, speeds.min, speeds.max) = (2, 3, 5, 1, 2);
-        let accumulator =
-            Accumulator { count: 2, speeds, place: Some((1, 2, 3, 4)), emitted: 2, ..Accumulator::default() };
+        Accumulator { count: 2, speeds, place: Some((1, 2, 3, 4)), emitted: 2, ..Accumulator::default() }
+    }
+
+    #[test]
+    fn accumulators_come_back() {
         let mut bytes = Vec::new();
-        encode_accumulator(&accumulator, &mut bytes);
-        assert_eq!(decode_accumulator(&bytes), Some(accumulator));
-        assert_eq!(decode_accumulator(&bytes[..20]), None, "truncated");
+        encode_accumulator(&accumulator(), &mut bytes);
+        assert_eq!(decode_accumulator(&bytes), Some(accumulator()));
+        assert_eq!(decode_accumulator(&bytes[..8]), None, "truncated");
         bytes[0] = 9;
         assert_eq!(decode_accumulator(&bytes), None, "another format");
+    }
+
+    /// A changelog that was written before varints restores the same.
+    #[test]
+    fn accumulators_of_the_first_format_come_back() {
+        let mut bytes = vec![1];
+        bytes.extend([2_u64, 2].iter().flat_map(|n| n.to_le_bytes()));
+        bytes.extend([3_i128, 5].iter().flat_map(|n| n.to_le_bytes()));
+        bytes.extend([1_i64, 2, 0, 0, 0].iter().flat_map(|n| n.to_le_bytes()));
+        bytes.extend(0_i128.to_le_bytes());
+        bytes.extend([1_i64, 2, 3, 4].iter().flat_map(|n| n.to_le_bytes()));
+        assert_eq!(decode_accumulator(&bytes), Some(accumulator()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn numbers_come_back(number: i128, shift in 0..127_u32) {
+            let number = number >> shift;
+            let mut bytes = Vec::new();
+            put(&mut bytes, number);
+            let mut fields = Fields(&bytes);
+            proptest::prop_assert_eq!(fields.varint(), Some(number));
+            proptest::prop_assert!(fields.0.is_empty());
+        }
     }
 }

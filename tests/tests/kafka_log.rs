@@ -217,8 +217,13 @@ fn a_newer_session_of_the_same_instance_fences_the_older() {
     newer.commit(&[]).expect("committed");
     assert_eq!(visible(&log, &output), ["heir"]);
 
-    // A process that only reads on hears it too, with the setting to mend.
+    // A process that only reads on hears it too. Once it may have been its own last session; when it has taken the name
+    // back and lost it again, it is told the setting to mend.
     let error = eventually("the older consumer hears of it", || poll(older.as_mut()).err());
+    assert!(matches!(error, LogError::Retry(_)), "{error}");
+    drop(older);
+    let _again = join(&log, &membership);
+    let error = eventually("the newer consumer hears of it", || poll(newer.as_mut()).err());
     assert!(matches!(&error, LogError::Fatal(text) if text.contains("`instance`")), "{error}");
 }
 

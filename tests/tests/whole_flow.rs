@@ -21,7 +21,7 @@ use tests::services::{Blow, Outage, Victim};
 use tests::{Worker, services, unique, wait_until};
 
 const WORKERS: [&str; 4] = ["ingest", "aggregator", "predictor", "alerter"];
-const DEADLINE: Duration = Duration::from_secs(900);
+const DEADLINE: Duration = Duration::from_secs(1_800);
 /// Windows of a day.
 const DAY: usize = 288;
 

@@ -203,8 +203,18 @@ pub(super) fn is_id(text: &str) -> bool {
 }
 
 pub(super) const fn is_id_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
+    ID_BYTES[byte as usize]
 }
+
+/// By byte: one look instead of five comparisons.
+const ID_BYTES: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0_u8);
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        byte += 1;
+    }
+    table
+};
 
 /// Whether `value` lies in a closed range; false for NaN.
 pub(super) fn within(value: f64, (low, high): (f64, f64)) -> bool {

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 
 /// Header of a watermark marker: a record with null key and null value that says its partition is
 /// complete up to this event time (decimal epoch ms).
@@ -103,7 +103,8 @@ pub struct Record<'a> {
 #[derive(Clone, Copy)]
 enum Headers<'a> {
     Stored(&'a [Header]),
-    Kafka(Option<&'a BorrowedHeaders>),
+    /// Looked up only when one is asked for: the client library parses them then.
+    Kafka(&'a BorrowedMessage<'a>),
 }
 
 impl<'a> Record<'a> {
@@ -112,8 +113,7 @@ impl<'a> Record<'a> {
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         match self.headers {
             Headers::Stored(headers) => headers.iter().find(|h| h.name == name).map(|h| h.value.as_slice()),
-            Headers::Kafka(None) => None,
-            Headers::Kafka(Some(headers)) => headers.iter().find(|h| h.key == name).and_then(|h| h.value),
+            Headers::Kafka(message) => message.headers()?.iter().find(|h| h.key == name).and_then(|h| h.value),
         }
     }
 
@@ -138,7 +138,8 @@ impl<'a> Record<'a> {
     pub fn headers(&self) -> Vec<Header> {
         match self.headers {
             Headers::Stored(headers) => headers.to_vec(),
-            Headers::Kafka(headers) => headers
+            Headers::Kafka(message) => message
+                .headers()
                 .into_iter()
                 .flat_map(|h| h.iter())
                 .map(|h| Header { name: h.key.to_owned(), value: h.value.unwrap_or_default().to_vec() })
@@ -216,13 +217,13 @@ impl<'a> Records<'a> {
 }
 
 /// A Kafka message as a record, without copying.
-pub(crate) fn kafka_record<'m>(message: &'m BorrowedMessage<'_>) -> Record<'m> {
+pub(crate) fn kafka_record<'m>(message: &'m BorrowedMessage<'m>) -> Record<'m> {
     Record {
         offset: message.offset(),
         timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
         key: message.key(),
         value: message.payload(),
-        headers: Headers::Kafka(message.headers()),
+        headers: Headers::Kafka(message),
     }
 }
 

@@ -22,6 +22,9 @@ const GATHER: Duration = Duration::from_millis(2);
 /// For how long a machine that has read everything and still waits for others is given time.
 const PATIENCE_MS: i64 = 15_000;
 
+/// Records older than this are a backlog: commits come so many times rarer, and what changes often is written less.
+const BACKLOG_MS: i64 = 1_000;
+const BACKLOG_INTERVALS: i64 = 5;
 const BACKOFF_FIRST_MS: i64 = 200;
 const BACKOFF_LAST_MS: i64 = 10_000;
 
@@ -57,6 +60,8 @@ pub struct Runner<M> {
     open: bool,
     /// Whether somebody waits for the next commit.
     urgent: bool,
+    /// Whether the last records were a backlog.
+    behind: bool,
     committed_at_ms: i64,
     ticked_at_ms: i64,
 }
@@ -97,6 +102,7 @@ impl<M: Machine> Runner<M> {
             uncommitted: 0,
             open: false,
             urgent: false,
+            behind: false,
             committed_at_ms: i64::MIN,
             ticked_at_ms: i64::MIN,
         })
@@ -226,8 +232,9 @@ impl<M: Machine> Runner<M> {
     }
 
     fn due(&self, now_ms: i64) -> bool {
+        let interval_ms = self.pace.commit_interval_ms * if self.behind { BACKLOG_INTERVALS } else { 1 };
         (self.uncommitted > 0 || self.open)
-            && (now_ms.saturating_sub(self.committed_at_ms) >= self.pace.commit_interval_ms
+            && (now_ms.saturating_sub(self.committed_at_ms) >= interval_ms
                 || self.uncommitted >= self.pace.commit_records)
     }
 
@@ -249,6 +256,7 @@ impl<M: Machine> Runner<M> {
                     held.moved[records.input] = true;
                     held.positions[records.input] = Some(records.next_offset());
                     self.uncommitted += records.len();
+                    self.behind = now_ms.saturating_sub(records.get(records.len() - 1).timestamp_ms) > BACKLOG_MS;
                     self.machine.records(&records, now_ms, &mut self.outbox);
                 }
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::context::Reports;
+use super::fences;
 use crate::stream::log::LogError;
 
 /// What the caller does about an error.
@@ -14,7 +15,7 @@ pub(super) enum Kind {
     Unreachable,
     Retry,
     Fenced,
-    /// Another process uses our instance name.
+    /// Another session uses our instance name.
     DuplicateInstance,
     Fatal,
 }
@@ -70,9 +71,16 @@ pub(super) fn kind_of(code: Code) -> Kind {
 #[derive(Debug, Clone)]
 pub(super) struct Explain {
     pub servers: String,
+    /// The member that is spoken of; empty if it is none.
+    pub member: String,
 }
 
 impl Explain {
+    /// The same, speaking of a member.
+    pub fn of(&self, member: &str) -> Self {
+        Self { servers: self.servers.clone(), member: member.to_owned() }
+    }
+
     /// `doing` completes the sentence "Kafka at ..., ...".
     pub fn error(&self, doing: &str, error: &KafkaError, reports: &Reports) -> LogError {
         let servers = &self.servers;
@@ -83,6 +91,11 @@ impl Explain {
             Kind::Fenced => LogError::Fenced(format!(
                 "Kafka at {servers}, {doing}: {error}: a newer session of the same name took over"
             )),
+            Kind::DuplicateInstance if !self.member.is_empty() && !fences::again(&self.member) => {
+                LogError::Retry(format!(
+                    "Kafka at {servers}, {doing}: {error}: a session of the same name, perhaps its own last one, has its place"
+                ))
+            }
             Kind::DuplicateInstance => LogError::Fatal(format!(
                 "Kafka at {servers}, {doing}: {error}: another process uses the same instance name; give each its own (setting `instance`)"
             )),
@@ -115,13 +128,29 @@ mod tests {
     use super::*;
 
     fn explain(error: &KafkaError) -> LogError {
-        Explain { servers: "kafka:9092".to_owned() }.error("committing", error, &Reports::default())
+        Explain { servers: "kafka:9092".to_owned(), member: String::new() }.error(
+            "committing",
+            error,
+            &Reports::default(),
+        )
     }
 
     #[test]
     fn a_duplicate_instance_is_fatal_and_names_the_setting() {
         let error = explain(&KafkaError::MessageConsumption(Code::FencedInstanceId));
         assert!(matches!(&error, LogError::Fatal(text) if text.contains("`instance`")), "{error}");
+    }
+
+    #[test]
+    fn a_member_that_is_fenced_by_its_own_name_once_tries_again() {
+        let explain = Explain { servers: "kafka:9092".to_owned(), member: String::new() };
+        let mut fenced = |member| {
+            let error = KafkaError::ConsumerCommit(Code::FencedInstanceId);
+            explain.of(member).error("committing", &error, &Reports::default())
+        };
+        assert!(matches!(fenced("a"), LogError::Retry(_)));
+        assert!(matches!(fenced("b"), LogError::Retry(_)), "another member");
+        assert!(matches!(fenced("a"), LogError::Fatal(_)), "somebody else goes on using the name");
     }
 
     #[test]

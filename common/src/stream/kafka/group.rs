@@ -5,8 +5,7 @@
 //! never forwards it to the common queue, not even for a moment.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerGroupMetadata};
@@ -151,33 +150,19 @@ impl Group {
         }
     }
 
-    /// Somebody else has our name. A session that was lost may still be leaving when its successor joins, and take the
-    /// name from it; only where there was no session of ours before is it another process.
-    fn duplicate(&self, error: &KafkaError) -> LogError {
-        if left(&self.name, false) {
-            return LogError::Retry(format!(
-                "{} was fenced by its own last session, which was still leaving",
-                self.name
-            ));
-        }
-        self.error("reading", error)
-    }
-
     /// Whether an error ends the session. librdkafka reconnects by itself, and a lost session comes as a
     /// lost assignment.
     fn judge(&self, error: &KafkaError) -> Result<(), LogError> {
         if let Some((code, reason)) = self.consumer.client().fatal_error() {
             warn!(%reason, "the consumer has failed for good");
             return Err(match kind_of(code) {
-                Kind::DuplicateInstance => self.duplicate(&KafkaError::Global(code)),
-                Kind::Fatal => self.error("reading", &KafkaError::Global(code)),
+                Kind::DuplicateInstance | Kind::Fatal => self.error("reading", &KafkaError::Global(code)),
                 _ => LogError::Retry(format!("Kafka at {}, {}: {reason}", self.explain.servers, self.name)),
             });
         }
         match kind(error) {
             Kind::Unreachable => Ok(()),
-            Kind::DuplicateInstance => Err(self.duplicate(error)),
-            Kind::Fenced | Kind::Fatal => Err(self.error("reading", error)),
+            Kind::Fenced | Kind::DuplicateInstance | Kind::Fatal => Err(self.error("reading", error)),
             Kind::Retry => match error.rdkafka_error_code() {
                 Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                     Err(self.error(&format!("reading {:?}", self.inputs), error))
@@ -277,7 +262,6 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        left(&self.name, true);
         self.consumer.context().close();
         self.queues.clear();
         // Answers a revocation that nobody answered; the close that follows would wait for it.
@@ -285,13 +269,6 @@ impl Drop for Group {
             warn!(%error, "giving partitions back while closing failed");
         }
     }
-}
-
-/// Notes that a session of this process and name has ended, or takes one such note back; whether there was one.
-fn left(name: &str, note: bool) -> bool {
-    static LEFT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut names = LEFT.lock().unwrap_or_else(PoisonError::into_inner);
-    if note { !names.insert(name.to_owned()) } else { names.remove(name) }
 }
 
 /// Offsets to commit, as librdkafka takes them.

@@ -70,8 +70,7 @@ impl Member for KafkaMember {
                 let Some(group) = &self.group else {
                     return Err(LogError::Fatal("a member without inputs has no offsets to commit".to_owned()));
                 };
-                let list = offset_list(offsets)?;
-                transactions.commit(Some((&list, &group.metadata()?)))
+                transactions.commit(Some((offset_list(offsets)?, group.metadata()?)))
             }
         }
     }

@@ -8,7 +8,7 @@
 //! | `transactions.rs`, `producer.rs` | the producers |
 //! | `reader.rs` | reading a partition without a group |
 //! | `admin.rs` | topics |
-//! | `context.rs`, `error.rs`, `deadline.rs` | callbacks, what errors mean, bounded waiting |
+//! | `context.rs`, `error.rs`, `fences.rs`, `deadline.rs` | callbacks, what errors mean, bounded waiting |
 //!
 //! Invariants: no call blocks without a limit; nothing is reported as an end that the broker has not
 //! confirmed; a session that may have lost its partitions or its transaction is given up, never mended.
@@ -18,6 +18,7 @@ mod config;
 mod context;
 mod deadline;
 mod error;
+mod fences;
 mod group;
 mod member;
 mod probe;
@@ -79,7 +80,7 @@ impl KafkaLog {
     /// `Fatal` for settings that cannot be right, `Retry` if no broker answers within 8 s.
     pub fn connect(config: &KafkaConfig) -> Result<Self, LogError> {
         config.validate()?;
-        let explain = Explain { servers: config.bootstrap_servers.clone() };
+        let explain = Explain { servers: config.bootstrap_servers.clone(), member: String::new() };
         let committed = observer(config, &explain, &[("isolation.level", "read_committed")])?;
         let uncommitted = observer(config, &explain, &[("isolation.level", "read_uncommitted")])?;
         let (groups, readers) = (Mutex::default(), Pool::default());
@@ -252,17 +253,18 @@ impl Log for KafkaLog {
         let application_id = format!("{}{}", self.config.prefix, membership.application_id);
         let membership = &Membership { application_id, ..membership.clone() };
         let partitions = self.shared_partitions(membership)?;
+        let name = format!("{}-{}", membership.application_id, membership.instance);
+        let explain = self.explain.of(&name);
         // The producer first: it ends a predecessor's transaction, which makes the offsets stable.
         let transactions = if membership.transactional {
-            let id = format!("{}-{}", membership.application_id, membership.instance);
-            Some(Transactions::begin_session(&self.config, self.explain.clone(), id)?)
+            Some(Transactions::begin_session(&self.config, explain.clone(), name)?)
         } else {
             None
         };
         let group = if membership.inputs.is_empty() {
             None
         } else {
-            Some(Group::join(&self.config, self.explain.clone(), membership, partitions)?)
+            Some(Group::join(&self.config, explain, membership, partitions)?)
         };
         Ok(Box::new(KafkaMember { group, transactions }))
     }

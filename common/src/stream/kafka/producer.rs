@@ -1,5 +1,6 @@
 //! Writing records: the produce loop, and the producer without transactions.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ pub(super) const DELIVERY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A producer and its words for errors.
 pub(super) struct Sender {
-    pub producer: BaseProducer<DeliveryContext>,
+    /// Shared with calls that may never return.
+    pub producer: Arc<BaseProducer<DeliveryContext>>,
     pub explain: Explain,
     sent: u32,
 }
@@ -31,7 +33,7 @@ impl Sender {
         let producer = settings
             .create_with_context(context)
             .map_err(|error| explain.error("creating a producer", &error, &reports))?;
-        Ok(Self { producer, explain, sent: 0 })
+        Ok(Self { producer: Arc::new(producer), explain, sent: 0 })
     }
 
     pub fn error(&self, doing: &str, error: &KafkaError) -> LogError {

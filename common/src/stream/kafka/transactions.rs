@@ -3,6 +3,8 @@
 //! Any error ends the producer's life: librdkafka cannot find out how an ambiguous commit ended, but a
 //! new producer of the same `transactional.id` can (`init_transactions` finishes or aborts what it finds).
 
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
@@ -20,6 +22,9 @@ const TRANSACTION_TIMEOUT_MS: &str = "10000";
 
 /// How long any step of a transaction may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// So much later a call that should have timed out is given up.
+const OVERDUE: Duration = Duration::from_secs(2);
 
 /// How long finding the coordinator and ending a predecessor's transaction may take.
 const INIT_TIMEOUT: Duration = Duration::from_secs(9);
@@ -72,15 +77,12 @@ impl Transactions {
     }
 
     /// Commits what was sent together with the group's offsets.
-    pub fn commit(&mut self, offsets: Option<(&TopicPartitionList, &ConsumerGroupMetadata)>) -> Result<(), LogError> {
+    pub fn commit(&mut self, offsets: Option<(TopicPartitionList, ConsumerGroupMetadata)>) -> Result<(), LogError> {
         self.begin()?;
         // Committing with records in flight would wait in steps of 100 ms.
         self.sender.settle(STEP_TIMEOUT)?;
-        let producer = &self.sender.producer;
         if let Some((offsets, group)) = offsets {
-            producer
-                .send_offsets_to_transaction(offsets, group, STEP_TIMEOUT)
-                .map_err(|error| self.error("handing offsets to", &error))?;
+            self.hand_over(offsets, group, STEP_TIMEOUT)?;
             if let Some(Failpoint::ExitBetweenOffsetsAndCommit { after_commits }) = self.failpoint
                 && self.commits >= after_commits
             {
@@ -89,9 +91,35 @@ impl Transactions {
             }
             self.commits += 1;
         }
-        producer.commit_transaction(STEP_TIMEOUT).map_err(|error| self.error("committing", &error))?;
+        self.sender.producer.commit_transaction(STEP_TIMEOUT).map_err(|error| self.error("committing", &error))?;
         self.open = false;
         Ok(())
+    }
+
+    /// Makes offsets part of the transaction. librdkafka's call ignores its limit, and never returns if the group's
+    /// coordinator leaves the cluster meanwhile (its issues 5456 and 5511). So a thread makes it; one that does not come
+    /// back is left behind with the producer, which its successor fences.
+    fn hand_over(
+        &self,
+        offsets: TopicPartitionList,
+        group: ConsumerGroupMetadata,
+        limit: Duration,
+    ) -> Result<(), LogError> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let producer = Arc::clone(&self.sender.producer);
+        let call = move || {
+            // Nobody listens any more if it took too long.
+            let _ = answer.send(producer.send_offsets_to_transaction(&offsets, &group, limit));
+        };
+        let thread = thread::Builder::new().name("kafka-offsets".to_owned()).spawn(call);
+        thread.map_err(|error| LogError::Retry(format!("cannot start a thread: {error}")))?;
+        match answered.recv_timeout(limit + OVERDUE) {
+            Ok(done) => done.map_err(|error| self.error("handing offsets to", &error)),
+            Err(_) => {
+                let doing = format!("handing offsets to transactions of {}", self.id);
+                Err(self.sender.explain.too_late(&doing, limit, &self.sender.producer.context().reports))
+            }
+        }
     }
 
     pub fn abort(&mut self) -> Result<(), LogError> {
@@ -106,5 +134,38 @@ impl Transactions {
         self.sender.producer.abort_transaction(STEP_TIMEOUT).map_err(|error| self.error("aborting", &error))?;
         self.open = false;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::consumer::{BaseConsumer, Consumer as _};
+    use rdkafka::mocking::{MockCluster, MockCoordinator};
+    use rdkafka::producer::DefaultProducerContext;
+
+    use super::*;
+
+    #[test]
+    fn offsets_that_are_never_taken_do_not_block_for_ever() {
+        let cluster: MockCluster<'_, DefaultProducerContext> = MockCluster::new(2).expect("a cluster");
+        cluster.create_topic("in", 1, 2).expect("a topic");
+        cluster.coordinator(MockCoordinator::Transaction("t".to_owned()), 1).expect("a coordinator");
+        cluster.coordinator(MockCoordinator::Group("g".to_owned()), 2).expect("a coordinator");
+        let config = KafkaConfig { bootstrap_servers: cluster.bootstrap_servers(), ..KafkaConfig::default() };
+        let consumer: BaseConsumer = config.client(&[("group.id", "g")]).create().expect("a consumer");
+        let group = consumer.group_metadata().expect("of its group");
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset("in", 0, rdkafka::Offset::Offset(1)).expect("an offset");
+
+        let explain = Explain { servers: config.bootstrap_servers.clone(), member: String::new() };
+        let mut transactions = Transactions::begin_session(&config, explain, "t".to_owned()).expect("begun");
+        transactions.begin().expect("begun");
+        cluster.broker_down(2).expect("down");
+        // The mock broker counts as a coordinator that does not answer: with the limit alone this call blocks until it is back.
+        let limit = Duration::from_millis(500);
+        let error = transactions.hand_over(offsets, group, limit).expect_err("nobody takes them");
+        assert!(matches!(&error, LogError::Retry(text) if text.contains("gave up")), "{error}");
+        // Lets the call that was left behind end.
+        cluster.broker_up(2).expect("up");
     }
 }

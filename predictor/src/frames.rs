@@ -79,8 +79,8 @@ struct Trial {
 
 impl Trial {
     const SHARES: [f64; 3] = [0.0, 0.5, 1.0];
-    /// Windows that an error remembers: half a day.
-    const MEMORY: f64 = 144.0;
+    /// Windows that an error remembers: two hours, so that a rush hour is judged by itself.
+    const MEMORY: f64 = 24.0;
     /// Fewer windows than this prove nothing.
     const ENOUGH: f64 = 12.0;
 

@@ -13,9 +13,13 @@ use super::world::{Feed, Sent};
 /// waits for others waits as long as it takes.
 pub const PLAYED_AT_MS: i64 = START_MS + 864_000_000;
 
+/// How far a process's clock may be ahead of the log's.
+pub const AHEAD_MS: i64 = 3_600_000;
+
 /// Records in order by topic and partition; which of these goes on is up to chance.
 pub struct Script {
     places: Vec<VecDeque<Sent>>,
+    length: usize,
     chance: Chance,
 }
 
@@ -25,11 +29,16 @@ impl Script {
         for sent in records {
             places.entry((&sent.topic, sent.partition)).or_default().push_back(sent.clone());
         }
-        Self { places: places.into_values().collect(), chance: Chance::new(seed ^ 0x5c21) }
+        let places = places.into_values().collect();
+        Self { places, length: records.len(), chance: Chance::new(seed ^ 0x5c21) }
     }
 }
 
 impl Feed for Script {
+    fn length(&self) -> usize {
+        self.length
+    }
+
     fn done(&self) -> bool {
         self.places.is_empty()
     }

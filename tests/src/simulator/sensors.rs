@@ -165,6 +165,10 @@ impl Senders {
 }
 
 impl Feed for Senders {
+    fn length(&self) -> usize {
+        self.habits.events
+    }
+
     fn done(&self) -> bool {
         self.drawn >= self.habits.events
     }

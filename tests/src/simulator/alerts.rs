@@ -15,7 +15,7 @@ use common::topics::Topics;
 
 use super::chance::Chance;
 use super::invariants;
-use super::script::{AHEAD_MS, PLAYED_AT_MS, Script, aggregate, end_of, marker, record, shorten, topic};
+use super::script::{AHEAD_MS, PLAYED_AT_MS, Script, aggregate, end_of, excerpt, marker, record, shorten, topic};
 use super::world::{Kind, Scenario, Sent, World, read};
 use super::{Ending, Play};
 
@@ -29,7 +29,7 @@ pub fn play<R: Machine + 'static, I: Machine + 'static>(
     let mut chance = Chance::new(play.seed);
     let partitions = 1 + u32::try_from(chance.below(3)).expect("small");
     let mut records = input(&mut chance, partitions);
-    records.truncate(play.events.unwrap_or(usize::MAX));
+    shorten(&mut records, play.events);
     let instances = 1 + chance.index(3);
     let mut world = World::new(play, scenario(play.seed, kinds(rules, incidents), &records, partitions, instances));
     let played = world.play().and_then(|()| invariants::check(&world));
@@ -44,7 +44,7 @@ pub fn play<R: Machine + 'static, I: Machine + 'static>(
     ending.summary.outputs = found.len();
     let names = Topics::default();
     let changelogs = [names.changelog(APPLICATION), names.changelog(&incidents_id(APPLICATION))];
-    changelogs.iter().try_for_each(|name| invariants::same_state(&world.log, &undisturbed.log, name))
+    changelogs.iter().try_for_each(|name| invariants::same_state(&world.log, &undisturbed.log, name, None))
 }
 
 fn kinds<'m, R: Machine + 'static, I: Machine + 'static>(
@@ -88,13 +88,13 @@ fn transitions(log: &dyn Log, partitions: u32) -> Result<Transitions, String> {
         let mut last: BTreeMap<String, u32> = BTreeMap::new();
         for record in read(log, &alerts, partition)? {
             let value = record.value.unwrap_or_default();
-            let alert: Alert<'_> = serde_json::from_slice(&value).map_err(|e| format!("{e}: {}", shorten(&value)))?;
+            let alert: Alert<'_> = serde_json::from_slice(&value).map_err(|e| format!("{e}: {}", excerpt(&value)))?;
             let before = last.insert(alert.alert_id.to_string(), alert.sequence).unwrap_or(0);
             if alert.sequence != before + 1 {
-                return Err(format!("after transition {before} of its alert came {}", shorten(&value)));
+                return Err(format!("after transition {before} of its alert came {}", excerpt(&value)));
             }
             if partition_of(alert.segment_id.as_bytes(), partitions) != partition {
-                return Err(format!("in partition {partition}: {}", shorten(&value)));
+                return Err(format!("in partition {partition}: {}", excerpt(&value)));
             }
             found.insert((alert.alert_id.into_owned(), alert.sequence), value);
         }
@@ -103,7 +103,7 @@ fn transitions(log: &dyn Log, partitions: u32) -> Result<Transitions, String> {
 }
 
 fn compare(found: &Transitions, expected: &Transitions) -> Result<(), String> {
-    let shown = |value: Option<&Vec<u8>>| value.map_or("nothing".to_owned(), |value| shorten(value));
+    let shown = |value: Option<&Vec<u8>>| value.map_or("nothing".to_owned(), |value| excerpt(value));
     match found.keys().chain(expected.keys()).find(|id| found.get(*id) != expected.get(*id)) {
         Some(id) => Err(format!(
             "{} transitions instead of {}; {id:?} is\n  {}\ninstead of\n  {}",

@@ -6,7 +6,7 @@ use predictor::{APPLICATION, Predictor, Settings, topology};
 
 use super::chance::Chance;
 use super::invariants;
-use super::script::{AHEAD_MS, PLAYED_AT_MS, Script, aggregate, compare, marker, record, topic};
+use super::script::{AHEAD_MS, PLAYED_AT_MS, Script, aggregate, compare, marker, record, shorten, topic};
 use super::world::{Kind, Scenario, Sent, World, read};
 use super::{Ending, Play};
 
@@ -19,7 +19,7 @@ pub fn play<M: Machine + 'static>(play: &Play, machine: &dyn Fn() -> M, ending: 
     let mut chance = Chance::new(play.seed);
     let partitions = 1 + u32::try_from(chance.below(4)).expect("small");
     let mut records = aggregates(&mut chance, partitions);
-    records.truncate(play.events.unwrap_or(usize::MAX));
+    shorten(&mut records, play.events);
     let instances = 1 + chance.index(3);
     let mut world = World::new(play, scenario(play.seed, machine, &records, partitions, instances));
     let played = world.play().and_then(|()| invariants::check(&world));
@@ -35,7 +35,9 @@ pub fn play<M: Machine + 'static>(play: &Play, machine: &dyn Fn() -> M, ending: 
         compare(&format!("{}-{partition}", names.predictions), &found, &expected)?;
         ending.summary.outputs += found.len();
     }
-    invariants::same_state(&world.log, &undisturbed.log, &names.changelog(APPLICATION))
+    // Forecasts that were scored before they were committed are not kept, so what a slot holds that is free depends on
+    // when commits were.
+    invariants::same_state(&world.log, &undisturbed.log, &names.changelog(APPLICATION), Some(b"fs"))
 }
 
 fn scenario<'m, M: Machine + 'static>(

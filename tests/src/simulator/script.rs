@@ -19,6 +19,7 @@ pub const AHEAD_MS: i64 = 3_600_000;
 /// Records in order by topic and partition; which of these goes on is up to chance.
 pub struct Script {
     places: Vec<VecDeque<Sent>>,
+    /// Markers not counted.
     length: usize,
     chance: Chance,
 }
@@ -29,8 +30,9 @@ impl Script {
         for sent in records {
             places.entry((&sent.topic, sent.partition)).or_default().push_back(sent.clone());
         }
+        let length = records.iter().filter(|sent| sent.marker_ms.is_none()).count();
         let places = places.into_values().collect();
-        Self { places, length: records.len(), chance: Chance::new(seed ^ 0x5c21) }
+        Self { places, length, chance: Chance::new(seed ^ 0x5c21) }
     }
 }
 
@@ -56,6 +58,16 @@ impl Feed for Script {
     fn last(&mut self) -> (i64, Vec<Sent>) {
         (0, Vec::new())
     }
+}
+
+/// Keeps the first `events` records, and all markers: without these some would wait for ever.
+pub fn shorten(records: &mut Vec<Sent>, events: Option<usize>) {
+    let mut left = events.unwrap_or(usize::MAX);
+    records.retain(|sent| {
+        let kept = left > 0;
+        left -= usize::from(kept && sent.marker_ms.is_none());
+        kept || sent.marker_ms.is_some()
+    });
 }
 
 /// The end of the window with this number, epoch ms.
@@ -113,12 +125,12 @@ pub fn compare(place: &str, found: &[StoredRecord], expected: &[StoredRecord]) -
         "{place}: {} records instead of {}; number {at} begins\n  {}\nand goes on\n  {}\ninstead of\n  {}",
         found.len(),
         expected.len(),
-        shorten(&found_value[..same.min(160)]),
-        shorten(&found_value[same..]),
-        shorten(&expected_value[same..])
+        excerpt(&found_value[..same.min(160)]),
+        excerpt(&found_value[same..]),
+        excerpt(&expected_value[same..])
     ))
 }
 
-pub fn shorten(value: &[u8]) -> String {
+pub fn excerpt(value: &[u8]) -> String {
     String::from_utf8_lossy(value).chars().take(400).collect()
 }

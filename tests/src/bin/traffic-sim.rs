@@ -112,7 +112,7 @@ impl Hunt {
         let mut tally = simulator::Tally::default();
         for (machine, (histories, sum)) in self.played.into_inner().expect("all hands are done") {
             println!(
-                "{:<10} {:>9} histories: {} records sent, {} results, {} deaths, {} rebalances",
+                "{:<10} {} histories: {} records sent, {} results, {} deaths, {} rebalances",
                 machine.name(),
                 HumanCount(histories),
                 HumanCount(sum.events as u64),
@@ -123,7 +123,7 @@ impl Hunt {
             tally += sum.tally;
         }
         println!("faults that struck:");
-        tally.0.iter().for_each(|(strike, times)| println!("  {:>13}  {strike}", HumanCount(*times)));
+        tally.0.iter().for_each(|(strike, times)| println!("  {:>13}  {strike}", HumanCount(*times).to_string()));
         let failed = self.failed.into_inner().expect("all hands are done");
         for (machine, report) in &failed {
             println!("\n{} {report}", machine.name());

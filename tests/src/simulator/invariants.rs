@@ -100,13 +100,10 @@ pub fn state(log: &dyn Log, changelog: &str) -> Result<BTreeMap<(u32, Vec<u8>), 
     Ok(state)
 }
 
-/// Whether what would be restored is what would be restored if nothing had gone wrong, but for keys that begin with
-/// `free`.
-pub fn same_state(found: &dyn Log, undisturbed: &dyn Log, changelog: &str, free: Option<&[u8]>) -> Result<(), String> {
+/// Whether what would be restored is what would be restored if nothing had gone wrong.
+pub fn same_state(found: &dyn Log, undisturbed: &dyn Log, changelog: &str) -> Result<(), String> {
     let (found, expected) = (state(found, changelog)?, state(undisturbed, changelog)?);
-    let bound = |(_, key): &&(u32, Vec<u8>)| free.is_none_or(|free| !key.starts_with(free));
-    let mut keys = found.keys().chain(expected.keys()).filter(bound);
-    match keys.find(|key| found.get(*key) != expected.get(*key)) {
+    match found.keys().chain(expected.keys()).find(|key| found.get(*key) != expected.get(*key)) {
         Some(key) => Err(format!(
             "{changelog}: state of {}-{} is {:?} instead of {:?}",
             key.0,

@@ -19,6 +19,8 @@ pub const AHEAD_MS: i64 = 3_600_000;
 /// Records in order by topic and partition; which of these goes on is up to chance.
 pub struct Script {
     places: Vec<VecDeque<Sent>>,
+    /// What is kept for processes that were restored when everything else was over.
+    epilogue: Vec<Sent>,
     /// Markers not counted.
     length: usize,
     chance: Chance,
@@ -31,8 +33,10 @@ impl Script {
             places.entry((&sent.topic, sent.partition)).or_default().push_back(sent.clone());
         }
         let length = records.iter().filter(|sent| sent.marker_ms.is_none()).count();
-        let places = places.into_values().collect();
-        Self { places, length, chance: Chance::new(seed ^ 0x5c21) }
+        let mut places: Vec<_> = places.into_values().collect();
+        let rest = |place: &mut VecDeque<Sent>| place.split_off(place.len() - place.len() / 8);
+        let epilogue = places.iter_mut().flat_map(rest).collect();
+        Self { places, epilogue, length, chance: Chance::new(seed ^ 0x5c21) }
     }
 }
 
@@ -56,7 +60,7 @@ impl Feed for Script {
     }
 
     fn last(&mut self) -> (i64, Vec<Sent>) {
-        (0, Vec::new())
+        (0, std::mem::take(&mut self.epilogue))
     }
 }
 

@@ -108,8 +108,8 @@ impl Hunt {
     }
 
     /// Shows what was played, and what was wrong; returns whether anything was.
-    fn show(self, took: Duration) -> bool {
-        let mut tally = simulator::Tally::default();
+    fn show(self, took: Duration, jobs: u64) -> bool {
+        let (mut all, mut tally) = (0, simulator::Tally::default());
         for (machine, (histories, sum)) in self.played.into_inner().expect("all hands are done") {
             println!(
                 "{:<10} {} histories: {} records sent, {} results, {} deaths, {} rebalances",
@@ -120,8 +120,10 @@ impl Hunt {
                 HumanCount(sum.crashes as u64),
                 HumanCount(sum.rebalances as u64)
             );
+            all += histories;
             tally += sum.tally;
         }
+        println!("{} histories/s with {jobs} jobs", HumanCount(per_second(all, took)));
         println!("faults that struck:");
         tally.0.iter().for_each(|(strike, times)| println!("  {:>13}  {strike}", HumanCount(*times).to_string()));
         let failed = self.failed.into_inner().expect("all hands are done");
@@ -166,9 +168,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         });
         bar.finish_and_clear();
         let took = began.elapsed();
-        let histories: u64 = bar.position();
-        println!("{} histories/s with {jobs} jobs", HumanCount(per_second(histories, took)));
-        hunt.show(took)
+        hunt.show(took, jobs)
     })
     .await?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })

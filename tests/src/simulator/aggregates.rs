@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::chance::Chance;
 use super::invariants;
 use super::sensors::{EVENTS, Habits, Reading, START_MS, Senders, Truth, WINDOW_MS};
-use super::world::{Kind, Scenario, World, read};
+use super::world::{Kind, Scenario, World, each, read};
 use super::{Ending, Play};
 
 const APPLICATION: &str = "aggregator";
@@ -88,7 +88,7 @@ fn check(world: &World<'_, Senders>) -> Result<(usize, usize), String> {
                     duplicates += 1;
                 }
             }
-            Truth::Reading(_) | Truth::Malformed | Truth::Marker => {}
+            Truth::Reading(_) | Truth::Malformed | Truth::Marker(_) => {}
         }
     }
     let aggregates = aggregates(log, partitions)?;
@@ -146,7 +146,7 @@ fn check_dead_letters(sent: &BTreeMap<At, Truth>, dead: &BTreeMap<At, String>, p
         let watermark = watermarks.entry(at.0).or_insert(i64::MIN);
         let reason = dead.get(at).map(String::as_str);
         match truth {
-            Truth::Marker => {}
+            Truth::Marker(up_to_ms) => *watermark = (*watermark).max(*up_to_ms),
             Truth::Malformed if reason.is_some_and(|r| r.starts_with("invalid: ")) => {}
             Truth::Malformed => return Err(format!("malformed record at {at:?}: dead letter {reason:?}")),
             Truth::Reading(reading) => {
@@ -220,14 +220,10 @@ fn check_totals(log: &dyn Log, partitions: u32, expected: [usize; 3]) -> Result<
     let mut found = [0; 3];
     for partition in 0..partitions {
         let mut newest = aggregator::Totals::default();
-        for record in read(log, STATE, partition)? {
-            if let Some(totals) = aggregator::decode_totals(
-                record.key.as_deref().unwrap_or_default(),
-                record.value.as_deref().unwrap_or_default(),
-            ) {
-                newest = totals;
-            }
-        }
+        each(log, STATE, partition, &mut |entry| {
+            let (key, value) = (entry.key.unwrap_or_default(), entry.value.unwrap_or_default());
+            newest = aggregator::decode_totals(key, value).unwrap_or(newest);
+        })?;
         found[0] += newest.counted;
         found[1] += newest.duplicates;
         found[2] += newest.invalid + newest.late;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use common::stream::{Log, Outbox, StoredRecord, Tick, TopicPartition};
+use common::stream::{Log, Outbox, Record, Tick, TopicPartition};
 
-use super::world::{Feed, Kind, World, read};
+use super::world::{Feed, Kind, World, each};
 
 /// Checks a finished history; says what does not hold.
 pub fn check<F: Feed>(world: &World<'_, F>) -> Result<(), String> {
@@ -26,15 +26,15 @@ fn markers_never_go_back(log: &dyn Log, topic: &str, partition: u32) -> Result<(
     /// Announced by a partition that has never had an event; what it has later begins in the past.
     const UNCONSTRAINED: i64 = i64::MAX;
     let mut last: BTreeMap<Option<i64>, i64> = BTreeMap::new();
-    for record in read(log, topic, partition)? {
-        let record = record.as_record();
-        let Some(marker) = record.watermark_ms().filter(|marker| *marker != UNCONSTRAINED) else { continue };
+    let mut wrong = None;
+    each(log, topic, partition, &mut |record| {
+        let Some(marker) = record.watermark_ms().filter(|marker| *marker != UNCONSTRAINED) else { return };
         let before = last.insert(record.header_number("partition"), marker).unwrap_or(i64::MIN);
         if marker < before {
-            return Err(format!("a marker of {topic}-{partition} went back from {before} to {marker}"));
+            wrong = Some(format!("a marker of {topic}-{partition} went back from {before} to {marker}"));
         }
-    }
-    Ok(())
+    })?;
+    wrong.map_or(Ok(()), Err)
 }
 
 /// Behind the committed offsets there is nothing left.
@@ -64,13 +64,16 @@ fn a_successor_has_nothing_to_say(log: &dyn Log, kind: &Kind<'_>, now_ms: i64) -
     let count = inputs.first().map_or(Ok(0), |topic| partitions(log, topic))?;
     for partition in 0..count {
         machine.assign(partition, count);
-        let changelog = kind.topology.changelog.as_deref().map_or(Ok(Vec::new()), |name| read(log, name, partition))?;
-        for StoredRecord { key, value, .. } in changelog {
-            machine.restore(partition, key.as_deref().unwrap_or_default(), value.as_deref());
+        if let Some(changelog) = &kind.topology.changelog {
+            let restore = &mut |entry: Record<'_>| {
+                machine.restore(partition, entry.key.unwrap_or_default(), entry.value);
+            };
+            each(log, changelog, partition, restore)?;
         }
     }
-    let tail = kind.topology.tail.as_deref().map_or(Ok(Vec::new()), |name| read(log, name, 0))?;
-    tail.iter().for_each(|record| machine.tailed(&record.as_record(), now_ms, &mut outbox));
+    if let Some(tail) = &kind.topology.tail {
+        each(log, tail, 0, &mut |record| machine.tailed(&record, now_ms, &mut outbox))?;
+    }
     for partition in 0..count {
         machine.tick(partition, Tick { now_ms, at_end_for_ms: None }, &mut outbox);
         machine.flush(partition, now_ms, &mut outbox);
@@ -85,17 +88,20 @@ fn a_successor_has_nothing_to_say(log: &dyn Log, kind: &Kind<'_>, now_ms: i64) -
     Ok(())
 }
 
-/// What a changelog amounts to: the newest value of each key that was not deleted.
-pub fn state(log: &dyn Log, changelog: &str) -> Result<BTreeMap<(u32, Vec<u8>), Vec<u8>>, String> {
-    let mut state = BTreeMap::new();
+/// What a changelog amounts to: by partition and key, the newest value that was not deleted.
+pub type State = BTreeMap<(u32, Vec<u8>), Vec<u8>>;
+
+/// What would be restored from a changelog.
+pub fn state(log: &dyn Log, changelog: &str) -> Result<State, String> {
+    let mut state = State::new();
     for partition in 0..partitions(log, changelog)? {
-        for record in read(log, changelog, partition)? {
-            let key = (partition, record.key.unwrap_or_default());
+        each(log, changelog, partition, &mut |record| {
+            let key = (partition, record.key.unwrap_or_default().to_vec());
             match record.value {
-                Some(value) => state.insert(key, value),
+                Some(value) => state.insert(key, value.to_vec()),
                 None => state.remove(&key),
             };
-        }
+        })?;
     }
     Ok(state)
 }

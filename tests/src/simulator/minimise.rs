@@ -41,7 +41,24 @@ impl fmt::Display for Report {
         if self.minimal_what != self.what {
             writeln!(f, "there: {}", self.minimal_what)?;
         }
-        self.lines.iter().try_for_each(|line| writeln!(f, "  {line}"))
+        let shown: Vec<bool> = (0..self.lines.len()).map(|i| self.is_telling(i)).collect();
+        for (i, line) in self.lines.iter().enumerate() {
+            match (shown[i], i > 0 && shown[i - 1]) {
+                (true, _) => writeln!(f, "  {line}")?,
+                (false, true) => writeln!(f, "          …")?,
+                (false, false) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// Whether a line is a fault, or close to one or to the history's beginning or end.
+    fn is_telling(&self, i: usize) -> bool {
+        const AROUND: usize = 8;
+        let close = i.saturating_sub(AROUND)..(i + AROUND + 1).min(self.lines.len());
+        close.start == 0 || close.end == self.lines.len() || self.lines[close].iter().any(|line| line.starts_with('!'))
     }
 }
 

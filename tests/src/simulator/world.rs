@@ -8,8 +8,8 @@ use std::time::Duration;
 use common::clock::{Clock, ManualClock};
 use common::stream::memory::{CRASH, MemoryLog};
 use common::stream::{
-    Log, LogError, Machine, Notice, Outgoing, Pace, Runner, Step, StoredRecord, TopicPartition, TopicSpec, Topology,
-    WATERMARK_HEADER,
+    Log, LogError, Machine, Notice, Outgoing, Pace, Record, Runner, Step, StoredRecord, TopicPartition, TopicSpec,
+    Topology, WATERMARK_HEADER,
 };
 
 use super::chance::Chance;
@@ -499,7 +499,13 @@ impl<'m, F: Feed> World<'m, F> {
 /// The committed records of a partition.
 pub fn read(log: &dyn Log, topic: &str, partition: u32) -> Result<Vec<StoredRecord>, String> {
     let mut records = Vec::new();
-    let mut reader = log.read(&TopicPartition::new(topic, partition), None).map_err(|e| e.to_string())?;
-    while reader.next(&mut |record| records.push(record.to_stored())).map_err(|e| e.to_string())? {}
+    each(log, topic, partition, &mut |record| records.push(record.to_stored()))?;
     Ok(records)
+}
+
+/// Hands the committed records of a partition to `take`, one after the other.
+pub fn each(log: &dyn Log, topic: &str, partition: u32, take: &mut dyn FnMut(Record<'_>)) -> Result<(), String> {
+    let mut reader = log.read(&TopicPartition::new(topic, partition), None).map_err(|e| e.to_string())?;
+    while reader.next(take).map_err(|e| e.to_string())? {}
+    Ok(())
 }

@@ -68,7 +68,7 @@ pub(super) struct Partition {
 }
 
 enum Entry {
-    Record { record: StoredRecord, transaction: Option<TransactionId> },
+    Record { record: Arc<StoredRecord>, transaction: Option<TransactionId> },
     Marker,
 }
 
@@ -83,8 +83,8 @@ impl Partition {
         self.open.values().min().copied().unwrap_or_else(|| self.high())
     }
 
-    /// Copies up to `limit` committed records from `from` on; returns the next offset to read.
-    pub fn read_committed(&self, from: i64, limit: usize, into: &mut Vec<StoredRecord>) -> i64 {
+    /// Hands out up to `limit` committed records from `from` on; returns the next offset to read.
+    pub fn read_committed(&self, from: i64, limit: usize, into: &mut Vec<Arc<StoredRecord>>) -> i64 {
         let (mut next, stable) = (from, self.stable());
         while next < stable && into.len() < limit {
             let entry = &self.entries[usize::try_from(next).unwrap_or(0)];
@@ -104,7 +104,7 @@ impl Partition {
         if let Some(id) = transaction {
             self.open.entry(id).or_insert(offset);
         }
-        self.entries.push(Entry::Record { record, transaction });
+        self.entries.push(Entry::Record { record: Arc::new(record), transaction });
         offset
     }
 
@@ -208,24 +208,23 @@ impl Cluster {
     }
 
     fn producer(&mut self, transactional_id: &str, epoch: u32) -> Result<&mut ProducerState, LogError> {
-        let state = self.producers.entry(transactional_id.to_owned()).or_default();
-        if self.fences && state.epoch != epoch {
-            return Err(LogError::Fenced(format!("a newer producer uses {transactional_id}")));
+        match self.producers.get_mut(transactional_id) {
+            Some(state) if !self.fences || state.epoch == epoch => Ok(state),
+            _ => Err(LogError::Fenced(format!("a newer producer uses {transactional_id}"))),
         }
-        Ok(state)
     }
 
     /// The open transaction of this producer, begun if there is none.
     pub fn transaction(&mut self, transactional_id: &str, epoch: u32) -> Result<TransactionId, LogError> {
-        if self.producer(transactional_id, epoch)?.open.is_none() {
-            // The coordinator lets nobody begin before the last transaction's markers are written.
-            self.deliver_all();
-            self.transactions += 1;
-            let id = self.transactions;
-            self.producer(transactional_id, epoch)?.open = Some(Open { id, targets: BTreeSet::new() });
+        if let Some(open) = &self.producer(transactional_id, epoch)?.open {
+            return Ok(open.id);
         }
-        let state = self.producer(transactional_id, epoch)?;
-        Ok(state.open.as_ref().expect("opened above").id)
+        // The coordinator lets nobody begin before the last transaction's markers are written.
+        self.deliver_all();
+        self.transactions += 1;
+        let id = self.transactions;
+        self.producer(transactional_id, epoch)?.open = Some(Open { id, targets: BTreeSet::new() });
+        Ok(id)
     }
 
     pub fn add_target(&mut self, transactional_id: &str, epoch: u32, target: Target) -> Result<(), LogError> {

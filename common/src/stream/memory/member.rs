@@ -1,5 +1,6 @@
 //! One member's session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::{Cluster, SESSION, Target};
@@ -18,7 +19,7 @@ pub(super) struct MemoryMember {
     epoch: u32,
     session: u64,
     positions: Vec<Position>,
-    buffer: Vec<StoredRecord>,
+    buffer: Vec<Arc<StoredRecord>>,
     turn: usize,
 }
 
@@ -150,7 +151,7 @@ impl Member for MemoryMember {
             Found::Nothing => Event::Idle,
             Found::Records(i) => {
                 let position = &self.positions[i];
-                Event::Records(Records::stored(position.input, position.at.partition, &self.buffer))
+                Event::Records(Records::shared(position.input, position.at.partition, &self.buffer))
             }
             Found::End(i) => {
                 let position = &self.positions[i];

@@ -227,7 +227,7 @@ struct MemoryReader {
 impl Reader for MemoryReader {
     fn next(&mut self, each: &mut dyn FnMut(Record<'_>)) -> Result<bool, LogError> {
         const BATCH: usize = 40;
-        let mut batch: Vec<StoredRecord> = Vec::new();
+        let mut batch: Vec<Arc<StoredRecord>> = Vec::new();
         let at_end = {
             let mut cluster = self.log.strike(Point::ReadOn)?;
             let partition = cluster.partition(&self.at)?;

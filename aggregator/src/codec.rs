@@ -166,6 +166,26 @@ pub fn decode_totals(key: &[u8], value: &[u8]) -> Option<Totals> {
     }
 }
 
+/// How many events of a segment a window holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count<'a> {
+    pub segment: &'a str,
+    /// The window's start, epoch ms.
+    pub start_ms: i64,
+    pub count: u64,
+}
+
+/// The count in a changelog entry, if it is one that holds an accumulator.
+#[must_use]
+pub fn decode_count<'a>(key: &'a [u8], value: &[u8]) -> Option<Count<'a>> {
+    match Key::decode(key)? {
+        Key::Accumulator { start_ms, segment } => {
+            decode_accumulator(value).map(|accumulator| Count { segment, start_ms, count: accumulator.count })
+        }
+        _ => None,
+    }
+}
+
 pub fn encode_accumulator(accumulator: &Accumulator, into: &mut Vec<u8>) {
     into.clear();
     into.push(VARINTS);
@@ -287,6 +307,10 @@ mod tests {
         let mut bytes = Vec::new();
         encode_accumulator(&accumulator(), &mut bytes);
         assert_eq!(decode_accumulator(&bytes), Some(accumulator()));
+        let mut key = Vec::new();
+        Key::Accumulator { start_ms: 7, segment: "SEG_1" }.encode(&mut key);
+        assert_eq!(decode_count(&key, &bytes), Some(Count { segment: "SEG_1", start_ms: 7, count: 2 }));
+        assert_eq!(decode_count(b"p", &bytes), None);
         assert_eq!(decode_accumulator(&bytes[..8]), None, "truncated");
         bytes[0] = 9;
         assert_eq!(decode_accumulator(&bytes), None, "another format");

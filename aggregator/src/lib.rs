@@ -18,7 +18,7 @@ mod settings;
 mod window;
 mod worker;
 
-pub use codec::{Totals, decode_totals};
+pub use codec::{Count, Totals, decode_count, decode_totals};
 pub use machine::{AGGREGATES, Aggregator, DEAD_LETTERS, EVENTS, REKEYED, REKEYED_INPUT};
 pub use settings::Settings;
 pub use worker::{APPLICATION, enlist, run, topology};

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use common::clock::has_passed;
 use common::model::{Event, Invalid};
 use common::stream::partitioner::partition_of;
 use common::stream::{Outbox, Record, Tick, WATERMARK_HEADER};
@@ -346,7 +347,7 @@ impl Partition {
             let silent = at_end_for_ms.is_some_and(|ms| ms >= settings.idle_ms);
             first
                 || (ahead_ms >= ANNOUNCE_EVERY_MS || (silent && ahead_ms > 0))
-                    && now_ms.saturating_sub(self.announced_at_ms) >= ANNOUNCE_PAUSE_MS
+                    && has_passed(ANNOUNCE_PAUSE_MS, self.announced_at_ms, now_ms)
         };
         if self.partitions == 1 || !due {
             return;

@@ -8,6 +8,13 @@ pub trait Clock: Send + Sync {
     fn now_ms(&self) -> i64;
 }
 
+/// Whether `every_ms` have passed since `then_ms`. A clock that was set back no longer knows what has passed: rather
+/// once too early than an hour too late.
+#[must_use]
+pub fn has_passed(every_ms: i64, then_ms: i64, now_ms: i64) -> bool {
+    now_ms < then_ms || now_ms.saturating_sub(then_ms) >= every_ms
+}
+
 /// The machine's clock.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct SystemClock;
@@ -42,5 +49,19 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
         self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_stalls_nothing() {
+        for (then_ms, now_ms, expected) in
+            [(1_000, 1_099, false), (1_000, 1_100, true), (1_000, 999, true), (i64::MIN, 0, true), (0, 0, false)]
+        {
+            assert_eq!(has_passed(100, then_ms, now_ms), expected, "{then_ms} to {now_ms}");
+        }
     }
 }

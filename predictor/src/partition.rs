@@ -242,13 +242,10 @@ impl Partition {
 
     /// Whether a frame has waited long enough for partitions that say nothing.
     fn is_overdue(&mut self, step: i64, now_ms: i64, settings: &Settings) -> bool {
-        let since_ms = match self.waiting {
-            Some((waiting, since_ms)) if waiting == step => since_ms,
-            _ => {
-                self.waiting = Some((step, now_ms));
-                now_ms
-            }
-        };
+        // A clock that was set back begins the wait anew.
+        let since_ms =
+            self.waiting.filter(|(waiting, _)| *waiting == step).map_or(now_ms, |(_, since)| since.min(now_ms));
+        self.waiting = Some((step, since_ms));
         step * STEP_MS > now_ms - settings.recent_ms && now_ms - since_ms >= settings.deadline_ms
     }
 

@@ -1,36 +1,46 @@
 //! Seeded histories of the aggregator, the predictor and the alerter, each compared with its oracle.
 //!
-//! `TRAFFIC_SIM_SEEDS=N` and `TRAFFIC_SIM_FROM=S` hunt further.
+//! `TRAFFIC_SIM_SEEDS=N` and `TRAFFIC_SIM_FROM=S` hunt further; `traffic-sim` does it with a progress line.
 
 use alerter::{Incidents, Rules};
+use common::stream::memory::{Fault, Point};
 use common::stream::{Machine, Outbox, Record, Records, Tick};
 use predictor::Predictor;
-use tests::simulator::{self, Summary};
+use tests::simulator::{self, Allowed, Failure, History, Play, Strike, Summary, hunt};
 
 #[test]
 fn histories_end_as_the_oracle_says() {
-    let (seeds, sum) = play_all(2_000, simulator::aggregator);
+    let (seeds, sum) = play_all(10_000, &simulator::aggregator);
     println!("{seeds} histories of the aggregator: {sum:?}");
     // The faults do strike: a simulator that never crashes anything proves nothing.
     assert!(sum.crashes as u64 > seeds && sum.rebalances as u64 > seeds && sum.late > 0);
+    every_fault_struck(seeds, &sum);
 }
 
 #[test]
 fn forecasts_are_those_of_an_undisturbed_predictor() {
-    let (seeds, sum) = play_all(300, simulator::predictor);
+    let (seeds, sum) = play_all(1_000, &simulator::predictor);
     println!("{seeds} histories of the predictor: {sum:?}");
     assert!(sum.crashes as u64 > seeds && sum.rebalances as u64 > seeds && sum.outputs as u64 > 50 * seeds);
+    every_fault_struck(seeds, &sum);
 }
 
 #[test]
 fn transitions_are_those_of_an_undisturbed_alerter() {
-    let (seeds, sum) = play_all(300, simulator::alerter);
+    let (seeds, sum) = play_all(1_000, &simulator::alerter);
     println!("{seeds} histories of the alerter: {sum:?}");
     assert!(sum.crashes as u64 > seeds && sum.rebalances as u64 > seeds && sum.outputs as u64 > 5 * seeds);
+    every_fault_struck(seeds, &sum);
+}
+
+/// Each fault at each point, and each of the world's, in these seeds if they are many.
+fn every_fault_struck(seeds: u64, sum: &Summary) {
+    let never: Vec<_> = Strike::all().into_iter().filter(|strike| sum.tally.of(*strike) == 0).collect();
+    assert!(seeds < 1_000 || never.is_empty(), "never: {never:?}");
 }
 
 /// Plays as many histories as are asked for, on all processors.
-fn play_all(default: u64, play: fn(u64) -> Result<Summary, String>) -> (u64, Summary) {
+fn play_all(default: u64, history: &History<'_>) -> (u64, Summary) {
     let (from, seeds) = (number("TRAFFIC_SIM_FROM", 0), number("TRAFFIC_SIM_SEEDS", default));
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get) as u64;
     let mut total = Summary::default();
@@ -38,9 +48,9 @@ fn play_all(default: u64, play: fn(u64) -> Result<Summary, String>) -> (u64, Sum
         let some = |first: u64| {
             let mut sum = Summary::default();
             for seed in (from + first..from + seeds).step_by(usize::try_from(threads).expect("few threads")) {
-                match play(seed) {
+                match hunt(history, seed) {
                     Ok(summary) => sum += summary,
-                    Err(what) => panic!("{what}"),
+                    Err(report) => panic!("{report}"),
                 }
             }
             sum
@@ -56,6 +66,25 @@ fn play_all(default: u64, play: fn(u64) -> Result<Summary, String>) -> (u64, Sum
 #[expect(clippy::disallowed_methods, reason = "the one setting of this test")]
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn a_seed_is_one_history() {
+    for history in [simulator::aggregator as fn(&Play) -> Result<Summary, Failure>, simulator::alerter] {
+        for seed in 0..20 {
+            assert_eq!(history(&Play::seed(seed)), history(&Play::seed(seed)), "seed {seed}");
+        }
+    }
+}
+
+#[test]
+fn a_replay_leaves_faults_out() {
+    let whole = simulator::aggregator(&Play::seed(3)).expect("this seed is right");
+    assert!(whole.tally.of(Strike::LateMarkers) > 0);
+    let none = Play { allowed: Allowed::Only([].into()), ..Play::seed(3) };
+    let quiet = simulator::aggregator(&none).expect("nothing goes wrong");
+    assert_eq!((quiet.tally, quiet.crashes, quiet.rebalances), (simulator::Tally::default(), 0, 0));
+    assert_eq!(quiet.events, whole.events, "the feed is the same");
 }
 
 /// A machine that forgets what the changelog says.
@@ -98,25 +127,37 @@ impl<M: Machine> Machine for Forgetful<M> {
 }
 
 /// What one of 50 histories shows.
-fn found_out(play: impl FnMut(u64) -> Result<Summary, String>) {
-    let found = (0..50).map(play).find_map(Result::err);
-    println!("{}", found.expect("50 histories with crashes must show it"));
+fn found_out(history: &History<'_>) {
+    let found = (0..50).find_map(|seed| history(&Play::seed(seed)).err());
+    println!("{}", found.expect("50 histories with crashes must show it").what);
 }
 
 #[test]
 fn a_machine_that_forgets_its_state_is_found_out() {
     let forgetful = || Forgetful(aggregator::Aggregator::new(aggregator::Settings::default()));
-    found_out(|seed| simulator::play(seed, &forgetful));
+    found_out(&|history| simulator::play(history, &forgetful));
 }
 
 #[test]
 fn a_predictor_that_forgets_its_state_is_found_out() {
     let forgetful = || Forgetful(Predictor::new(simulator::predictor_settings()));
-    found_out(|seed| simulator::play_predictor(seed, &forgetful));
+    found_out(&|history| simulator::play_predictor(history, &forgetful));
 }
 
 #[test]
 fn an_alerter_that_forgets_its_state_is_found_out() {
     let rules = || Rules::new(alerter::Settings::default());
-    found_out(|seed| simulator::play_alerter(seed, &|| Forgetful(rules()), &Incidents::new));
+    found_out(&|history| simulator::play_alerter(history, &|| Forgetful(rules()), &Incidents::new));
+}
+
+#[test]
+fn strikes_are_shown_in_words() {
+    for (strike, expected) in [
+        (Strike::Call(Point::Join, Fault::Crash), "dies at Join"),
+        (Strike::Call(Point::Send, Fault::Fail), "Send fails"),
+        (Strike::Call(Point::EndTransaction, Fault::FailAfter), "EndTransaction does its work and fails"),
+        (Strike::ClockSet, "clock is set"),
+    ] {
+        assert_eq!(strike.to_string(), expected);
+    }
 }

@@ -30,11 +30,11 @@ struct Once {
 }
 
 impl Faults for Once {
-    fn at(&mut self, _instance: &str, _point: Point) -> Fault {
+    fn at(&mut self, _process: &str, _point: Point) -> Fault {
         if self.calls.fetch_add(1, Ordering::SeqCst) == self.at { self.fault } else { Fault::None }
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    fn below(&mut self, _process: &str, n: usize) -> usize {
         self.turn = self.turn.wrapping_mul(31).wrapping_add(7);
         (self.turn >> 4) % n
     }
@@ -89,7 +89,7 @@ fn runner<M: Machine + 'static>(
     log: &MemoryLog,
     clock: &Arc<ManualClock>,
 ) -> Runner<M> {
-    let log: Arc<dyn Log> = Arc::new(log.clone());
+    let log: Arc<dyn Log> = Arc::new(log.seen_by(&topology.membership.application_id));
     let pace = Pace { commit_interval_ms: 100, commit_records: 20, tick_interval_ms: 100 };
     Runner::new(machine, log, topology.clone(), pace, clock.clone(), Box::new(|_| {})).expect("the topics are there")
 }

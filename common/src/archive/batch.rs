@@ -12,6 +12,7 @@ use super::manifest::{DataFile, Kind, Manifest, VERSION};
 use super::parquet::ParquetFile;
 use super::rows::Rows;
 use super::{ArchiveConfig, ArchiveError};
+use crate::clock::has_passed;
 use crate::store::Store;
 use crate::stream::Record;
 
@@ -49,9 +50,9 @@ impl Batch {
         self.next == self.first
     }
 
-    /// How long ago its first record came, ms.
-    pub(super) fn age_ms(&self, now_ms: i64) -> i64 {
-        self.opened_ms.map_or(0, |opened| now_ms - opened)
+    /// Whether its first record came `patience_ms` ago.
+    pub(super) fn is_overdue(&self, patience_ms: i64, now_ms: i64) -> bool {
+        self.opened_ms.is_some_and(|opened_ms| has_passed(patience_ms, opened_ms, now_ms))
     }
 
     /// Whether one more hour would have to be opened for a record of `home`.

@@ -11,6 +11,7 @@ use super::layout::{Hour, Place, Table};
 use super::ledger::{Committed, Ledger};
 use super::manifest::{Kind, Manifest, Start, VERSION, start};
 use super::sink::{Control, Health, Sink};
+use crate::clock::has_passed;
 use crate::store::Store;
 use crate::stream::{Event, Member, Record, Records, TopicPartition};
 
@@ -26,7 +27,9 @@ pub(super) struct Session<'s> {
     joined: bool,
     /// Ours, but not taken over yet.
     waiting: BTreeSet<u32>,
-    retry_at_ms: i64,
+    /// When taking over failed, and the pause before it is tried again.
+    failed_at_ms: i64,
+    pause_ms: i64,
     owned: BTreeMap<u32, Owned>,
     /// Rows in memory, over all partitions.
     held_bytes: usize,
@@ -50,7 +53,8 @@ impl<'s> Session<'s> {
             health,
             joined: false,
             waiting: BTreeSet::new(),
-            retry_at_ms: i64::MIN,
+            failed_at_ms: i64::MIN,
+            pause_ms: 0,
             owned: BTreeMap::new(),
             held_bytes: 0,
             committed: BTreeMap::new(),
@@ -124,7 +128,7 @@ impl<'s> Session<'s> {
     /// again and again, and the log goes on being polled.
     fn take_over_waiting(&mut self, member: &mut dyn Member) -> Result<(), ArchiveError> {
         let now_ms = self.sink.clock.now_ms();
-        if self.waiting.is_empty() || now_ms < self.retry_at_ms {
+        if self.waiting.is_empty() || !has_passed(self.pause_ms, self.failed_at_ms, now_ms) {
             return Ok(());
         }
         let places: Vec<Place> = self.waiting.iter().map(|partition| self.place(*partition)).collect();
@@ -135,7 +139,8 @@ impl<'s> Session<'s> {
             Err(ArchiveError::Retry(error)) => {
                 (self.control.ready)(false);
                 let pause = self.health.failed(&self.sink.config);
-                self.retry_at_ms = now_ms + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2);
+                self.failed_at_ms = now_ms;
+                self.pause_ms = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
                 tracing::warn!(
                     topic = self.sink.topic,
                     error,
@@ -292,7 +297,7 @@ impl<'s> Session<'s> {
         let patience_ms = i64::try_from(config.flush_interval_s * 1000).unwrap_or(i64::MAX);
         let patience_ms = if self.health.flush_failed { patience_ms.min(PROBE_MS) } else { patience_ms };
         let due = |batch: &Batch| {
-            !batch.is_empty() && (batch.age_ms(now_ms) >= patience_ms || batch.file_bytes() >= config.file_bytes)
+            !batch.is_empty() && (batch.is_overdue(patience_ms, now_ms) || batch.file_bytes() >= config.file_bytes)
         };
         let due: Vec<u32> = self.owned.iter().filter(|(_, owned)| due(&owned.batch)).map(|(p, _)| *p).collect();
         if due.is_empty() { Ok(()) } else { self.flush(&due) }

@@ -109,7 +109,8 @@ impl<'s> Session<'s> {
     /// How long to wait for records before what has come must be written.
     fn patience(&self) -> Duration {
         let Some(opened_ms) = self.opened_ms else { return POLL };
-        let age = u64::try_from(self.sink.clock.now_ms() - opened_ms).unwrap_or(0);
+        // A clock that was set back does not tell how long: long enough.
+        let age = u64::try_from(self.sink.clock.now_ms() - opened_ms).unwrap_or(u64::MAX);
         self.sink.settings.commit_interval.saturating_sub(Duration::from_millis(age)).min(POLL)
     }
 

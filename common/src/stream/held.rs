@@ -20,7 +20,7 @@ impl Held {
 
     /// The log has just confirmed that we stand at the end of an input.
     pub(super) fn confirm_end(&mut self, input: usize, now_ms: i64) {
-        let unbroken = self.ends[input].filter(|(_, last)| now_ms - last <= END_CONFIRMATION_MS * 3 / 2);
+        let unbroken = self.ends[input].filter(|(_, last)| is_fresh(*last, now_ms));
         self.ends[input] = Some((unbroken.map_or(now_ms, |(first, _)| first), now_ms));
     }
 
@@ -38,8 +38,30 @@ impl Held {
 /// For how long, by the log's own word, we have stood at an end.
 fn at_end_for_ms(end: Option<(i64, i64)>, now_ms: i64) -> Option<i64> {
     let (since, confirmed) = end?;
-    (now_ms - confirmed <= END_CONFIRMATION_MS * 3 / 2).then_some(now_ms - since)
+    is_fresh(confirmed, now_ms).then_some(now_ms - since)
+}
+
+/// Whether a confirmation still holds. One from the future does not: the clock was set back since.
+fn is_fresh(confirmed_ms: i64, now_ms: i64) -> bool {
+    (0..=END_CONFIRMATION_MS * 3 / 2).contains(&(now_ms - confirmed_ms))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a few seconds")]
 const END_CONFIRMATION_MS: i64 = END_CONFIRMATION.as_millis() as i64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_believed_for_a_while_and_not_from_the_future() {
+        let mut held = Held::new(1);
+        held.confirm_end(0, 10_000);
+        held.confirm_end(0, 20_000);
+        assert_eq!(held.tick(30_000).at_end_for_ms, Some(20_000));
+        assert_eq!(held.tick(35_001).at_end_for_ms, None, "nobody confirmed it any more");
+        assert_eq!(held.tick(19_999).at_end_for_ms, None, "the clock was set back");
+        held.confirm_end(0, 15_000);
+        assert_eq!(held.tick(16_000).at_end_for_ms, Some(1_000), "and the silence begins anew");
+    }
+}

@@ -5,6 +5,7 @@
 //! event the log confirms ([`Event::End`]), never a comparison of offsets.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
@@ -169,6 +170,7 @@ pub struct Records<'a> {
 
 enum Batch<'a> {
     Stored(&'a [StoredRecord]),
+    Shared(&'a [Arc<StoredRecord>]),
     Kafka(Vec<BorrowedMessage<'a>>),
 }
 
@@ -176,6 +178,11 @@ impl<'a> Records<'a> {
     #[must_use]
     pub fn stored(input: usize, partition: u32, records: &'a [StoredRecord]) -> Self {
         Self { input, partition, batch: Batch::Stored(records) }
+    }
+
+    #[must_use]
+    pub fn shared(input: usize, partition: u32, records: &'a [Arc<StoredRecord>]) -> Self {
+        Self { input, partition, batch: Batch::Shared(records) }
     }
 
     #[must_use]
@@ -187,6 +194,7 @@ impl<'a> Records<'a> {
     pub fn len(&self) -> usize {
         match &self.batch {
             Batch::Stored(records) => records.len(),
+            Batch::Shared(records) => records.len(),
             Batch::Kafka(messages) => messages.len(),
         }
     }
@@ -201,6 +209,7 @@ impl<'a> Records<'a> {
     pub fn get(&self, i: usize) -> Record<'_> {
         match &self.batch {
             Batch::Stored(records) => records[i].as_record(),
+            Batch::Shared(records) => records[i].as_record(),
             Batch::Kafka(messages) => kafka_record(&messages[i]),
         }
     }

@@ -15,7 +15,7 @@ use super::log::{Event, Log, LogError, Member, Outgoing, Reader, TopicPartition}
 use super::machine::{Destination, Machine, Outbox};
 use super::restore::Restore;
 use super::topology::{Notice, Observer, Pace, Step, Topology, common_partitions};
-use crate::clock::Clock;
+use crate::clock::{Clock, has_passed};
 
 /// How long an urgent commit waits for one record more.
 const GATHER: Duration = Duration::from_millis(2);
@@ -45,7 +45,9 @@ pub struct Runner<M> {
     paused: BTreeSet<u32>,
     /// Since when everything was read, while the machine waits for others.
     waiting_since_ms: Option<i64>,
-    retry_at_ms: i64,
+    /// When the session was lost, and the pause before the next.
+    lost_at_ms: i64,
+    pause_ms: i64,
     backoff_ms: i64,
     assigned: bool,
     restoring: Vec<Restore>,
@@ -91,7 +93,8 @@ impl<M: Machine> Runner<M> {
             tail: None,
             paused: BTreeSet::new(),
             waiting_since_ms: None,
-            retry_at_ms: i64::MIN,
+            lost_at_ms: i64::MIN,
+            pause_ms: 0,
             backoff_ms: BACKOFF_FIRST_MS,
             assigned: false,
             restoring: Vec::new(),
@@ -163,7 +166,7 @@ impl<M: Machine> Runner<M> {
     fn advance(&mut self, timeout: Duration) -> Result<Step, LogError> {
         let now_ms = self.clock.now_ms();
         if self.member.is_none() {
-            if now_ms < self.retry_at_ms {
+            if !has_passed(self.pause_ms, self.lost_at_ms, now_ms) {
                 return Ok(Step::Waiting);
             }
             self.member = Some(self.log.join(&self.topology.membership)?);
@@ -175,7 +178,7 @@ impl<M: Machine> Runner<M> {
         if self.due(now_ms) {
             self.commit()?;
         }
-        if now_ms.saturating_sub(self.ticked_at_ms) >= self.pace.tick_interval_ms {
+        if has_passed(self.pace.tick_interval_ms, self.ticked_at_ms, now_ms) {
             self.tick(now_ms)?;
         }
         if !self.machine.is_settled() {
@@ -234,7 +237,7 @@ impl<M: Machine> Runner<M> {
     fn due(&self, now_ms: i64) -> bool {
         let interval_ms = self.pace.commit_interval_ms * if self.behind { BACKLOG_INTERVALS } else { 1 };
         (self.uncommitted > 0 || self.open)
-            && (now_ms.saturating_sub(self.committed_at_ms) >= interval_ms
+            && (has_passed(interval_ms, self.committed_at_ms, now_ms)
                 || self.uncommitted >= self.pace.commit_records)
     }
 
@@ -445,8 +448,13 @@ impl<M: Machine> Runner<M> {
         if !self.everything_read(now_ms) {
             return Ok(Step::Worked);
         }
-        if !self.machine.is_settled() && now_ms - *self.waiting_since_ms.get_or_insert(now_ms) < PATIENCE_MS {
-            return Ok(Step::Waiting);
+        if !self.machine.is_settled() {
+            // A clock that was set back begins the wait anew.
+            let since_ms = self.waiting_since_ms.map_or(now_ms, |since_ms| since_ms.min(now_ms));
+            self.waiting_since_ms = Some(since_ms);
+            if now_ms - since_ms < PATIENCE_MS {
+                return Ok(Step::Waiting);
+            }
         }
         Ok(Step::AtEnd)
     }
@@ -485,11 +493,11 @@ impl<M: Machine> Runner<M> {
         match error {
             LogError::Fatal(_) => return Err(error),
             LogError::Fenced(_) => {
-                self.retry_at_ms = i64::MIN;
+                self.pause_ms = 0;
                 warn!(%error, "fenced; joining again");
             }
             LogError::Retry(_) => {
-                self.retry_at_ms = self.clock.now_ms() + self.backoff_ms;
+                (self.lost_at_ms, self.pause_ms) = (self.clock.now_ms(), self.backoff_ms);
                 warn!(%error, retry_in_ms = self.backoff_ms, "session lost; joining again after a pause");
                 self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_LAST_MS);
             }

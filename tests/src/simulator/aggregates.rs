@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use common::stream::{Cleanup, Log, Machine, Membership, TopicSpec, Topology};
 use serde_json::Value;
 
-use super::Summary;
 use super::chance::Chance;
+use super::invariants;
 use super::sensors::{EVENTS, Habits, Reading, START_MS, Senders, Truth, WINDOW_MS};
-use super::world::{Kind, Scenario, World, read};
+use super::world::{Kind, Scenario, World, each, read};
+use super::{Ending, Play};
 
 const APPLICATION: &str = "aggregator";
 const REKEYED: &str = "traffic-events-rekeyed";
@@ -21,13 +22,20 @@ const LATENESS_MS: i64 = 900_000;
 
 type Window = (String, i64);
 
-/// Aggregators that `machine` makes, and sensors as `chance` picks them.
-pub fn scenario<'m, M: Machine + 'static>(
-    seed: u64,
-    chance: &mut Chance,
-    machine: &'m dyn Fn() -> M,
-) -> Scenario<'m, Senders> {
-    let habits = Habits::pick(chance);
+/// Aggregators that `machine` makes, and sensors as the seed picks them.
+pub fn play<M: Machine + 'static>(play: &Play, machine: &dyn Fn() -> M, ending: &mut Ending) -> Result<(), String> {
+    let mut world = World::new(play, scenario(play, machine));
+    let played = world.play().and_then(|()| check(&world));
+    ending.take(&world);
+    let (outputs, late) = played?;
+    (ending.summary.outputs, ending.summary.late) = (outputs, late);
+    Ok(())
+}
+
+fn scenario<'m, M: Machine + 'static>(play: &Play, machine: &'m dyn Fn() -> M) -> Scenario<'m, Senders> {
+    let mut chance = Chance::new(play.seed);
+    let mut habits = Habits::pick(&mut chance);
+    habits.events = play.events.unwrap_or(habits.events);
     let topics = [EVENTS, REKEYED, AGGREGATES, DEAD_LETTERS, STATE].map(|name| TopicSpec {
         name: name.to_owned(),
         partitions: habits.partitions,
@@ -51,27 +59,27 @@ pub fn scenario<'m, M: Machine + 'static>(
         instances: 1 + chance.index(3),
         topics: topics.into(),
         start_ms: if habits.live { START_MS } else { START_MS + ten_days_ms },
-        feed: Senders::new(habits, seed),
+        // A silent partition follows the clock: one that is far ahead rightly makes what comes then late.
+        ahead_ms: if habits.live { LATENESS_MS / 3 } else { 3_600_000 },
+        feed: Senders::new(habits, play.seed),
     }
 }
 
-/// Compares the committed output of a finished history with the truth.
-pub fn check(world: &World<'_, Senders>) -> Result<Summary, String> {
+/// Compares the committed output of a finished history with the truth; returns how many windows there were, and how
+/// many late events.
+fn check(world: &World<'_, Senders>) -> Result<(usize, usize), String> {
     let partitions = world.feed.habits.partitions;
     let log = &world.log;
-    if let Some(violation) = log.violations().first() {
-        return Err(violation.clone());
-    }
+    invariants::check(world)?;
     let sent = located(world)?;
     let dead = dead_letters(log, partitions)?;
     check_dead_letters(&sent, &dead, partitions)?;
 
     let mut counted: BTreeMap<Window, Vec<&Reading>> = BTreeMap::new();
     let mut known = HashSet::new();
-    let (mut duplicates, mut markers) = (0, 0);
+    let mut duplicates = 0;
     for (at, truth) in &sent {
         match truth {
-            Truth::Marker => markers += 1,
             Truth::Reading(reading) if !dead.contains_key(at) => {
                 if known.insert((&reading.segment, &reading.event_id)) {
                     let window = (reading.segment.clone(), reading.timestamp_ms / WINDOW_MS * WINDOW_MS);
@@ -80,22 +88,16 @@ pub fn check(world: &World<'_, Senders>) -> Result<Summary, String> {
                     duplicates += 1;
                 }
             }
-            Truth::Reading(_) | Truth::Malformed => {}
+            Truth::Reading(_) | Truth::Malformed | Truth::Marker(_) => {}
         }
     }
     let aggregates = aggregates(log, partitions)?;
     compare(&counted, &aggregates)?;
     let total: usize = counted.values().map(Vec::len).sum();
     check_totals(log, partitions, [total, duplicates, dead.len()])?;
-    check_markers(log, partitions)?;
+    check_state(log, &aggregates)?;
     let late = dead.values().filter(|reason| *reason == "late").count();
-    Ok(Summary {
-        events: sent.len() - markers,
-        outputs: aggregates.len(),
-        crashes: world.crashes,
-        rebalances: world.rebalances,
-        late,
-    })
+    Ok((aggregates.len(), late))
 }
 
 type At = (u32, i64);
@@ -144,7 +146,7 @@ fn check_dead_letters(sent: &BTreeMap<At, Truth>, dead: &BTreeMap<At, String>, p
         let watermark = watermarks.entry(at.0).or_insert(i64::MIN);
         let reason = dead.get(at).map(String::as_str);
         match truth {
-            Truth::Marker => {}
+            Truth::Marker(up_to_ms) => *watermark = (*watermark).max(*up_to_ms),
             Truth::Malformed if reason.is_some_and(|r| r.starts_with("invalid: ")) => {}
             Truth::Malformed => return Err(format!("malformed record at {at:?}: dead letter {reason:?}")),
             Truth::Reading(reading) => {
@@ -218,14 +220,10 @@ fn check_totals(log: &dyn Log, partitions: u32, expected: [usize; 3]) -> Result<
     let mut found = [0; 3];
     for partition in 0..partitions {
         let mut newest = aggregator::Totals::default();
-        for record in read(log, STATE, partition)? {
-            if let Some(totals) = aggregator::decode_totals(
-                record.key.as_deref().unwrap_or_default(),
-                record.value.as_deref().unwrap_or_default(),
-            ) {
-                newest = totals;
-            }
-        }
+        each(log, STATE, partition, &mut |entry| {
+            let (key, value) = (entry.key.unwrap_or_default(), entry.value.unwrap_or_default());
+            newest = aggregator::decode_totals(key, value).unwrap_or(newest);
+        })?;
         found[0] += newest.counted;
         found[1] += newest.duplicates;
         found[2] += newest.invalid + newest.late;
@@ -234,16 +232,14 @@ fn check_totals(log: &dyn Log, partitions: u32, expected: [usize; 3]) -> Result<
     if found == expected { Ok(()) } else { Err(format!("totals {found:?}, expected {expected:?}")) }
 }
 
-/// A partition's markers never go back, and no window's first aggregate comes behind its marker's claim.
-fn check_markers(log: &dyn Log, partitions: u32) -> Result<(), String> {
-    for partition in 0..partitions {
-        let mut last = i64::MIN;
-        for record in read(log, AGGREGATES, partition)? {
-            let Some(marker) = record.as_record().watermark_ms() else { continue };
-            if marker < last {
-                return Err(format!("the marker of partition {partition} went back from {last} to {marker}"));
-            }
-            last = marker;
+/// No state without its output: every window that would be restored was written with as many events.
+fn check_state(log: &dyn Log, aggregates: &BTreeMap<Window, Value>) -> Result<(), String> {
+    for ((_, key), value) in invariants::state(log, STATE)? {
+        let Some(held) = aggregator::decode_count(&key, &value) else { continue };
+        let window = (held.segment.to_owned(), held.start_ms);
+        let written = aggregates.get(&window).and_then(|aggregate| aggregate["event_count"].as_u64());
+        if written != Some(held.count) {
+            return Err(format!("state holds {} events of {window:?}, {written:?} were written", held.count));
         }
     }
     Ok(())

@@ -13,36 +13,38 @@ use common::stream::partitioner::partition_of;
 use common::stream::{Log, Machine};
 use common::topics::Topics;
 
-use super::Summary;
 use super::chance::Chance;
-use super::script::{PLAYED_AT_MS, Script, aggregate, end_of, marker, record, shorten, topic};
+use super::invariants;
+use super::script::{AHEAD_MS, PLAYED_AT_MS, Script, aggregate, end_of, excerpt, marker, record, shorten, topic};
 use super::world::{Kind, Scenario, Sent, World, read};
+use super::{Ending, Play};
 
 /// Plays the history; the undisturbed one is always the true machines'.
 pub fn play<R: Machine + 'static, I: Machine + 'static>(
-    seed: u64,
+    play: &Play,
     rules: &dyn Fn() -> R,
     incidents: &dyn Fn() -> I,
-    actions: &mut String,
-) -> Result<Summary, String> {
-    let mut chance = Chance::new(seed);
+    ending: &mut Ending,
+) -> Result<(), String> {
+    let mut chance = Chance::new(play.seed);
     let partitions = 1 + u32::try_from(chance.below(3)).expect("small");
-    let records = input(&mut chance, partitions);
+    let mut records = input(&mut chance, partitions);
+    shorten(&mut records, play.events);
     let instances = 1 + chance.index(3);
-    let kinds = kinds(rules, incidents);
-    let mut world = World::new(seed, chance, scenario(seed, kinds, &records, partitions, instances));
-    let played = world.play();
-    *actions = world.last_actions();
+    let mut world = World::new(play, scenario(play.seed, kinds(rules, incidents), &records, partitions, instances));
+    let played = world.play().and_then(|()| invariants::check(&world));
+    ending.take(&world);
     played?;
-    let true_kinds = self::kinds(&|| Rules::new(Settings::default()), &Incidents::new);
-    let mut undisturbed = World::undisturbed(scenario(seed, true_kinds, &records, partitions, 1));
+    let true_kinds = kinds(&|| Rules::new(Settings::default()), &Incidents::new);
+    let mut undisturbed = World::undisturbed(scenario(play.seed, true_kinds, &records, partitions, 1));
     undisturbed.play_undisturbed().map_err(|what| format!("undisturbed: {what}"))?;
-    world.log.violations().first().map_or(Ok(()), |violation| Err(violation.clone()))?;
     let expected = transitions(&undisturbed.log, partitions).map_err(|what| format!("undisturbed: {what}"))?;
     let found = transitions(&world.log, partitions)?;
     compare(&found, &expected)?;
-    let outputs = found.len();
-    Ok(Summary { events: world.sent, outputs, crashes: world.crashes, rebalances: world.rebalances, late: 0 })
+    ending.summary.outputs = found.len();
+    let names = Topics::default();
+    let changelogs = [names.changelog(APPLICATION), names.changelog(&incidents_id(APPLICATION))];
+    changelogs.iter().try_for_each(|name| invariants::same_state(&world.log, &undisturbed.log, name))
 }
 
 fn kinds<'m, R: Machine + 'static, I: Machine + 'static>(
@@ -72,7 +74,8 @@ fn scenario<'m>(
         topic(&names.changelog(APPLICATION), partitions, true),
         topic(&names.changelog(&incidents_id(APPLICATION)), 1, true),
     ];
-    Scenario { kinds, instances, topics, start_ms: PLAYED_AT_MS, feed: Script::new(records, seed) }
+    let feed = Script::new(records, seed);
+    Scenario { kinds, instances, topics, start_ms: PLAYED_AT_MS, ahead_ms: AHEAD_MS, feed }
 }
 
 type Transitions = BTreeMap<(String, u32), Vec<u8>>;
@@ -85,13 +88,13 @@ fn transitions(log: &dyn Log, partitions: u32) -> Result<Transitions, String> {
         let mut last: BTreeMap<String, u32> = BTreeMap::new();
         for record in read(log, &alerts, partition)? {
             let value = record.value.unwrap_or_default();
-            let alert: Alert<'_> = serde_json::from_slice(&value).map_err(|e| format!("{e}: {}", shorten(&value)))?;
+            let alert: Alert<'_> = serde_json::from_slice(&value).map_err(|e| format!("{e}: {}", excerpt(&value)))?;
             let before = last.insert(alert.alert_id.to_string(), alert.sequence).unwrap_or(0);
             if alert.sequence != before + 1 {
-                return Err(format!("after transition {before} of its alert came {}", shorten(&value)));
+                return Err(format!("after transition {before} of its alert came {}", excerpt(&value)));
             }
             if partition_of(alert.segment_id.as_bytes(), partitions) != partition {
-                return Err(format!("in partition {partition}: {}", shorten(&value)));
+                return Err(format!("in partition {partition}: {}", excerpt(&value)));
             }
             found.insert((alert.alert_id.into_owned(), alert.sequence), value);
         }
@@ -100,7 +103,7 @@ fn transitions(log: &dyn Log, partitions: u32) -> Result<Transitions, String> {
 }
 
 fn compare(found: &Transitions, expected: &Transitions) -> Result<(), String> {
-    let shown = |value: Option<&Vec<u8>>| value.map_or("nothing".to_owned(), |value| shorten(value));
+    let shown = |value: Option<&Vec<u8>>| value.map_or("nothing".to_owned(), |value| excerpt(value));
     match found.keys().chain(expected.keys()).find(|id| found.get(*id) != expected.get(*id)) {
         Some(id) => Err(format!(
             "{} transitions instead of {}; {id:?} is\n  {}\ninstead of\n  {}",

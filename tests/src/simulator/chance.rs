@@ -1,18 +1,24 @@
-//! The seed's random numbers, and the faults they decide.
-
-use common::stream::memory::{Fault, Faults, Point};
+//! The seed's random numbers.
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom number generators", 2014).
 #[derive(Debug, Clone)]
 pub struct Chance(u64);
 
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 impl Chance {
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
+        Self(seed.wrapping_mul(STEP) ^ 0x5851_f42d_4c95_7f2d)
+    }
+
+    /// The numbers of draw number `draw` of a stream: they depend on nothing that was drawn before.
+    pub fn of(seed: u64, stream: u64, draw: u64) -> Self {
+        let mut whose = Self(stream ^ seed.wrapping_mul(STEP));
+        Self(whose.next() ^ draw.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(STEP);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -28,43 +34,18 @@ impl Chance {
         usize::try_from(self.below(n as u64)).expect("below a usize")
     }
 
+    /// A time of less than `n` ms, `n > 0`.
+    pub fn ms(&mut self, n: i64) -> i64 {
+        self.below(n.unsigned_abs()).cast_signed()
+    }
+
     /// True once in `n` times.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 }
 
-/// Faults at the log's calls, at a rate that the seed picks.
-pub struct SeededFaults {
-    chance: Chance,
-    /// One call in so many goes wrong.
-    rarity: u64,
-}
-
-impl SeededFaults {
-    pub fn new(seed: u64) -> Self {
-        let mut chance = Chance::new(seed ^ 0xfa17);
-        let rarity = [25, 60, 200, 1000][chance.index(4)];
-        Self { chance, rarity }
-    }
-}
-
-impl Faults for SeededFaults {
-    fn at(&mut self, _instance: &str, point: Point) -> Fault {
-        // A poll happens far more often than anything else.
-        let rarity = if point == Point::Poll { self.rarity * 4 } else { self.rarity };
-        if !self.chance.one_in(rarity) {
-            return Fault::None;
-        }
-        match (self.chance.below(4), point) {
-            (0 | 1, _) => Fault::Crash,
-            // Reading has no effect that could outlive its failure.
-            (3, Point::EndTransaction | Point::SendOffsets | Point::Join | Point::Send) => Fault::FailAfter,
-            _ => Fault::Fail,
-        }
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        self.chance.index(n)
-    }
+/// A stream's number by its name (FNV-1a).
+pub fn stream(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -13,9 +13,16 @@ use super::world::{Feed, Sent};
 /// waits for others waits as long as it takes.
 pub const PLAYED_AT_MS: i64 = START_MS + 864_000_000;
 
+/// How far a process's clock may be ahead of the log's.
+pub const AHEAD_MS: i64 = 3_600_000;
+
 /// Records in order by topic and partition; which of these goes on is up to chance.
 pub struct Script {
     places: Vec<VecDeque<Sent>>,
+    /// What is kept for processes that were restored when everything else was over.
+    epilogue: Vec<Sent>,
+    /// Markers not counted.
+    length: usize,
     chance: Chance,
 }
 
@@ -25,11 +32,19 @@ impl Script {
         for sent in records {
             places.entry((&sent.topic, sent.partition)).or_default().push_back(sent.clone());
         }
-        Self { places: places.into_values().collect(), chance: Chance::new(seed ^ 0x5c21) }
+        let length = records.iter().filter(|sent| sent.marker_ms.is_none()).count();
+        let mut places: Vec<_> = places.into_values().collect();
+        let rest = |place: &mut VecDeque<Sent>| place.split_off(place.len() - place.len() / 8);
+        let epilogue = places.iter_mut().flat_map(rest).collect();
+        Self { places, epilogue, length, chance: Chance::new(seed ^ 0x5c21) }
     }
 }
 
 impl Feed for Script {
+    fn length(&self) -> usize {
+        self.length
+    }
+
     fn done(&self) -> bool {
         self.places.is_empty()
     }
@@ -45,8 +60,18 @@ impl Feed for Script {
     }
 
     fn last(&mut self) -> (i64, Vec<Sent>) {
-        (0, Vec::new())
+        (0, std::mem::take(&mut self.epilogue))
     }
+}
+
+/// Keeps the first `events` records, and all markers: without these some would wait for ever.
+pub fn shorten(records: &mut Vec<Sent>, events: Option<usize>) {
+    let mut left = events.unwrap_or(usize::MAX);
+    records.retain(|sent| {
+        let kept = left > 0;
+        left -= usize::from(kept && sent.marker_ms.is_none());
+        kept || sent.marker_ms.is_some()
+    });
 }
 
 /// The end of the window with this number, epoch ms.
@@ -104,12 +129,12 @@ pub fn compare(place: &str, found: &[StoredRecord], expected: &[StoredRecord]) -
         "{place}: {} records instead of {}; number {at} begins\n  {}\nand goes on\n  {}\ninstead of\n  {}",
         found.len(),
         expected.len(),
-        shorten(&found_value[..same.min(160)]),
-        shorten(&found_value[same..]),
-        shorten(&expected_value[same..])
+        excerpt(&found_value[..same.min(160)]),
+        excerpt(&found_value[same..]),
+        excerpt(&expected_value[same..])
     ))
 }
 
-pub fn shorten(value: &[u8]) -> String {
+pub fn excerpt(value: &[u8]) -> String {
     String::from_utf8_lossy(value).chars().take(400).collect()
 }

@@ -45,7 +45,8 @@ impl Habits {
 /// What the sender knows of a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Truth {
-    Marker,
+    /// Complete up to this event time, epoch ms.
+    Marker(i64),
     Malformed,
     Reading(Reading),
 }
@@ -97,7 +98,9 @@ impl Senders {
     /// A marker for every partition.
     fn markers(&mut self, up_to_ms: i64) -> Vec<Sent> {
         let partitions = 0..self.habits.partitions;
-        partitions.map(|p| Sent { marker_ms: Some(up_to_ms), ..self.put(p, None, None, Truth::Marker) }).collect()
+        partitions
+            .map(|p| Sent { marker_ms: Some(up_to_ms), ..self.put(p, None, None, Truth::Marker(up_to_ms)) })
+            .collect()
     }
 
     fn reading(&mut self) -> Reading {
@@ -165,6 +168,10 @@ impl Senders {
 }
 
 impl Feed for Senders {
+    fn length(&self) -> usize {
+        self.habits.events
+    }
+
     fn done(&self) -> bool {
         self.drawn >= self.habits.events
     }

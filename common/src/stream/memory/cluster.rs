@@ -12,6 +12,9 @@ use crate::stream::partitioner::partition_of;
 /// A transaction, for ever.
 pub(super) type TransactionId = u64;
 
+/// Stands between a `transactional.id` and the session's number, where nothing is fenced.
+pub(super) const SESSION: char = '#';
+
 pub(super) struct Cluster {
     pub topics: BTreeMap<String, Topic>,
     pub groups: BTreeMap<String, Group>,
@@ -22,8 +25,8 @@ pub(super) struct Cluster {
     /// Decided transactions, and where their marker has yet to arrive.
     undelivered: Vec<Decided>,
     transactions: TransactionId,
-    /// The member that acted last: reads on the log are on its behalf.
-    pub acting: String,
+    /// Whether epochs and generations are looked at.
+    pub fences: bool,
 }
 
 pub(super) struct Topic {
@@ -65,7 +68,7 @@ pub(super) struct Partition {
 }
 
 enum Entry {
-    Record { record: StoredRecord, transaction: Option<TransactionId> },
+    Record { record: Arc<StoredRecord>, transaction: Option<TransactionId> },
     Marker,
 }
 
@@ -80,10 +83,10 @@ impl Partition {
         self.open.values().min().copied().unwrap_or_else(|| self.high())
     }
 
-    /// Copies up to `limit` committed records from `from` on; returns the next offset to read.
-    pub fn read_committed(&self, from: i64, limit: usize, into: &mut Vec<StoredRecord>) -> i64 {
-        let mut next = from;
-        while next < self.stable() && into.len() < limit {
+    /// Hands out up to `limit` committed records from `from` on; returns the next offset to read.
+    pub fn read_committed(&self, from: i64, limit: usize, into: &mut Vec<Arc<StoredRecord>>) -> i64 {
+        let (mut next, stable) = (from, self.stable());
+        while next < stable && into.len() < limit {
             let entry = &self.entries[usize::try_from(next).unwrap_or(0)];
             if let Entry::Record { record, transaction } = entry
                 && transaction.is_none_or(|id| self.outcome.get(&id) == Some(&true))
@@ -101,7 +104,7 @@ impl Partition {
         if let Some(id) = transaction {
             self.open.entry(id).or_insert(offset);
         }
-        self.entries.push(Entry::Record { record, transaction });
+        self.entries.push(Entry::Record { record: Arc::new(record), transaction });
         offset
     }
 
@@ -123,14 +126,14 @@ impl Cluster {
             producers: BTreeMap::new(),
             undelivered: Vec::new(),
             transactions: 0,
-            acting: String::new(),
+            fences: true,
         }
     }
 
-    /// Lets a fault strike `instance`: `Ok(true)` means "do the work, then fail".
-    pub fn strike(&mut self, instance: &str, point: Point) -> Result<bool, LogError> {
+    /// Lets a fault strike `process`: `Ok(true)` means "do the work, then fail".
+    pub fn strike(&mut self, process: &str, point: Point) -> Result<bool, LogError> {
         let Some(faults) = self.faults.as_mut() else { return Ok(false) };
-        match faults.at(instance, point) {
+        match faults.at(process, point) {
             Fault::None => Ok(false),
             Fault::Crash => Err(LogError::Fatal(CRASH.to_owned())),
             Fault::Fail => Err(LogError::Retry(format!("{point:?} failed"))),
@@ -138,20 +141,17 @@ impl Cluster {
         }
     }
 
-    pub fn strike_last(&mut self, point: Point) -> Result<(), LogError> {
-        let instance = self.acting.clone();
-        if instance.is_empty() {
-            return Ok(());
-        }
-        self.strike(&instance, point).map(|_| ())
-    }
-
     /// A number below `n`; 0 where nothing is left to chance.
-    pub fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, process: &str, n: usize) -> usize {
         match self.faults.as_mut() {
-            Some(faults) if n > 1 => faults.below(n),
+            Some(faults) if n > 1 => faults.below(process, n),
             _ => 0,
         }
+    }
+
+    /// Whether a fetch of `process` brings nothing of this partition.
+    pub fn delays_fetch(&mut self, process: &str, at: &TopicPartition) -> bool {
+        self.faults.as_mut().is_some_and(|faults| faults.delays_fetch(process, at))
     }
 
     pub fn ensure_topic(&mut self, spec: &TopicSpec) -> Result<(), LogError> {
@@ -208,24 +208,23 @@ impl Cluster {
     }
 
     fn producer(&mut self, transactional_id: &str, epoch: u32) -> Result<&mut ProducerState, LogError> {
-        let state = self.producers.entry(transactional_id.to_owned()).or_default();
-        if state.epoch != epoch {
-            return Err(LogError::Fenced(format!("a newer producer uses {transactional_id}")));
+        match self.producers.get_mut(transactional_id) {
+            Some(state) if !self.fences || state.epoch == epoch => Ok(state),
+            _ => Err(LogError::Fenced(format!("a newer producer uses {transactional_id}"))),
         }
-        Ok(state)
     }
 
     /// The open transaction of this producer, begun if there is none.
     pub fn transaction(&mut self, transactional_id: &str, epoch: u32) -> Result<TransactionId, LogError> {
-        if self.producer(transactional_id, epoch)?.open.is_none() {
-            // The coordinator lets nobody begin before the last transaction's markers are written.
-            self.deliver_all();
-            self.transactions += 1;
-            let id = self.transactions;
-            self.producer(transactional_id, epoch)?.open = Some(Open { id, targets: BTreeSet::new() });
+        if let Some(open) = &self.producer(transactional_id, epoch)?.open {
+            return Ok(open.id);
         }
-        let state = self.producer(transactional_id, epoch)?;
-        Ok(state.open.as_ref().expect("opened above").id)
+        // The coordinator lets nobody begin before the last transaction's markers are written.
+        self.deliver_all();
+        self.transactions += 1;
+        let id = self.transactions;
+        self.producer(transactional_id, epoch)?.open = Some(Open { id, targets: BTreeSet::new() });
+        Ok(id)
     }
 
     pub fn add_target(&mut self, transactional_id: &str, epoch: u32, target: Target) -> Result<(), LogError> {
@@ -242,9 +241,11 @@ impl Cluster {
     /// Decides the open transaction; its markers arrive later.
     pub fn end_transaction(&mut self, transactional_id: &str, epoch: u32, committed: bool) -> Result<(), LogError> {
         let Some(open) = self.producer(transactional_id, epoch)?.open.take() else { return Ok(()) };
-        self.undelivered.push(Decided { id: open.id, committed, targets: open.targets });
-        if self.faults.is_none() {
-            self.deliver_all();
+        let decided = Decided { id: open.id, committed, targets: open.targets };
+        if self.faults.as_mut().is_some_and(|faults| faults.delays_markers(transactional_id)) {
+            self.undelivered.push(decided);
+        } else {
+            decided.targets.iter().for_each(|target| self.deliver(decided.id, committed, target));
         }
         Ok(())
     }
@@ -254,6 +255,12 @@ impl Cluster {
         if self.is_open(transactional_id) {
             self.abort_open(transactional_id);
             self.producers.entry(transactional_id.to_owned()).or_default().epoch += 1;
+        }
+        if !self.fences {
+            // There each session has an id of its own.
+            let sessions = format!("{transactional_id}{SESSION}");
+            let ids: Vec<String> = self.producers.keys().filter(|id| id.starts_with(&sessions)).cloned().collect();
+            ids.iter().for_each(|id| self.abort_open(id));
         }
     }
 
@@ -277,25 +284,29 @@ impl Cluster {
             self.undelivered.clear();
             return false;
         }
-        let pick = self.below(places.len());
+        let pick = self.below("", places.len());
         let (id, committed, target) = places.swap_remove(pick);
         for decided in self.undelivered.iter_mut().filter(|d| d.id == id) {
             decided.targets.remove(&target);
         }
         self.undelivered.retain(|decided| !decided.targets.is_empty());
+        self.deliver(id, committed, &target);
+        true
+    }
+
+    fn deliver(&mut self, id: TransactionId, committed: bool, target: &Target) {
         match target {
             Target::Records(at) => {
-                if let Ok(partition) = self.partition(&at) {
+                if let Ok(partition) = self.partition(at) {
                     partition.mark(id, committed);
                 }
             }
             Target::Offsets(name) => {
-                if let Some(group) = self.groups.get_mut(&name) {
+                if let Some(group) = self.groups.get_mut(name) {
                     self.violations.extend(group.mark(id, committed));
                 }
             }
         }
-        true
     }
 
     pub fn stable_offsets(&mut self, group: &str, at: &[TopicPartition]) -> Result<Vec<Option<i64>>, LogError> {

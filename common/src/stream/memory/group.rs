@@ -99,19 +99,18 @@ impl Group {
 
     pub fn duty(&mut self, instance: &str, session: u64) -> Result<Duty, LogError> {
         let (rebalancing, generation) = (self.rebalancing, self.generation);
-        let inputs = self.inputs.clone();
         let member = self.member(instance, session)?;
-        if rebalancing {
-            if member.told == generation && !member.assignment.is_empty() {
-                return Ok(Duty::GiveBack(parts(&inputs, &member.assignment)));
-            }
-            return Ok(Duty::None);
+        let current = member.told == generation;
+        if rebalancing && current && !member.assignment.is_empty() {
+            let assignment = member.assignment.clone();
+            return Ok(Duty::GiveBack(parts(&self.inputs, &assignment)));
         }
-        if member.told == generation {
+        if rebalancing || current {
             return Ok(Duty::None);
         }
         member.told = generation;
-        Ok(Duty::Take(parts(&inputs, &member.assignment)))
+        let assignment = member.assignment.clone();
+        Ok(Duty::Take(parts(&self.inputs, &assignment)))
     }
 
     pub fn gave_back(&mut self, instance: &str, session: u64, topics: &BTreeMap<String, u32>) -> Result<(), LogError> {

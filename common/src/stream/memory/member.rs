@@ -1,8 +1,9 @@
 //! One member's session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::cluster::{Cluster, Target};
+use super::cluster::{Cluster, SESSION, Target};
 use super::group::{Duty, Group};
 use super::{MemoryLog, Point};
 use crate::stream::log::{
@@ -12,11 +13,13 @@ use crate::stream::log::{
 pub(super) struct MemoryMember {
     log: MemoryLog,
     membership: Membership,
+    /// Who it is, as faults know it.
+    process: String,
     transactional_id: String,
     epoch: u32,
     session: u64,
     positions: Vec<Position>,
-    buffer: Vec<StoredRecord>,
+    buffer: Vec<Arc<StoredRecord>>,
     turn: usize,
 }
 
@@ -33,21 +36,29 @@ const BATCH: usize = 500;
 
 impl MemoryMember {
     pub fn join(log: MemoryLog, membership: &Membership) -> Result<Self, LogError> {
-        let transactional_id = format!("{}-{}", membership.application_id, membership.instance);
+        let process = format!("{}-{}", membership.application_id, membership.instance);
+        let mut transactional_id = process.clone();
         let (epoch, session) = {
             let mut cluster = log.lock();
-            cluster.acting.clone_from(&membership.instance);
-            cluster.strike(&membership.instance, Point::Join)?;
-            let epoch = if membership.transactional { cluster.init_producer(&transactional_id) } else { 0 };
+            let fail_after = cluster.strike(&process, Point::Join)?;
             let topics = cluster.partition_counts();
             let group = cluster.groups.entry(membership.application_id.clone());
             let group = group.or_insert_with(|| Group::new(&membership.inputs));
-            (epoch, group.join(&membership.instance, &topics))
+            let session = group.join(&membership.instance, &topics);
+            if !cluster.fences {
+                transactional_id = format!("{process}{SESSION}{session}");
+            }
+            let epoch = if membership.transactional { cluster.init_producer(&transactional_id) } else { 0 };
+            if fail_after {
+                return Err(LogError::Retry("joined, and heard nothing of it".into()));
+            }
+            (epoch, session)
         };
         let membership = membership.clone();
         Ok(Self {
             log,
             membership,
+            process,
             transactional_id,
             epoch,
             session,
@@ -64,8 +75,7 @@ impl MemoryMember {
         act: impl FnOnce(&Self, &mut Cluster) -> Result<T, LogError>,
     ) -> Result<T, LogError> {
         let mut cluster = self.log.lock();
-        cluster.acting.clone_from(&self.membership.instance);
-        let fail_after = cluster.strike(&self.membership.instance, point)?;
+        let fail_after = cluster.strike(&self.process, point)?;
         let done = act(self, &mut cluster)?;
         if fail_after { Err(LogError::Retry(format!("{point:?} failed, having done its work"))) } else { Ok(done) }
     }
@@ -79,16 +89,16 @@ impl MemoryMember {
     fn fetch(&mut self) -> Result<Found, LogError> {
         let mut cluster = self.log.lock();
         let count = self.positions.len();
-        let first = if cluster.faults.is_some() { cluster.below(count) } else { self.turn };
+        let first = if cluster.faults.is_some() { cluster.below(&self.process, count) } else { self.turn };
         self.turn = self.turn.wrapping_add(1);
         for i in 0..count {
             let index = (first + i) % count;
-            let limit = if cluster.faults.is_some() { 1 + cluster.below(40) } else { BATCH };
-            let now_ms = cluster.clock.now_ms();
             let position = &mut self.positions[index];
-            if position.paused {
+            if position.paused || cluster.delays_fetch(&self.process, &position.at) {
                 continue;
             }
+            let limit = if cluster.faults.is_some() { 1 + cluster.below(&self.process, 40) } else { BATCH };
+            let now_ms = cluster.clock.now_ms();
             let partition = cluster.partition(&position.at)?;
             self.buffer.clear();
             position.next = partition.read_committed(position.next, limit, &mut self.buffer);
@@ -122,9 +132,9 @@ impl Member for MemoryMember {
             }
             let (instance, session) = (&me.membership.instance, me.session);
             let duty = me.group(cluster).duty(instance, session);
-            // One that was expired may go on for a while before it learns of it.
+            // One that was expired or replaced may go on for a while before it learns of it.
             match duty {
-                Err(LogError::Retry(_)) if cluster.below(4) > 0 => Ok(Duty::None),
+                Err(_) if cluster.below(&me.process, 4) > 0 => Ok(Duty::None),
                 other => other,
             }
         })?;
@@ -141,7 +151,7 @@ impl Member for MemoryMember {
             Found::Nothing => Event::Idle,
             Found::Records(i) => {
                 let position = &self.positions[i];
-                Event::Records(Records::stored(position.input, position.at.partition, &self.buffer))
+                Event::Records(Records::shared(position.input, position.at.partition, &self.buffer))
             }
             Found::End(i) => {
                 let position = &self.positions[i];
@@ -168,7 +178,7 @@ impl Member for MemoryMember {
     fn release(&mut self) -> Result<(), LogError> {
         self.positions.clear();
         let (instance, session) = (self.membership.instance.clone(), self.session);
-        self.act(Point::Poll, |me, cluster| {
+        self.act(Point::Release, |me, cluster| {
             let topics = cluster.partition_counts();
             me.group(cluster).gave_back(&instance, session, &topics)
         })
@@ -212,7 +222,9 @@ impl Member for MemoryMember {
             self.act(Point::SendOffsets, |me, cluster| {
                 let (instance, session) = (&me.membership.instance, me.session);
                 let id = cluster.transaction(&me.transactional_id, me.epoch)?;
-                me.group(cluster).may_commit(instance, session)?;
+                if cluster.fences {
+                    me.group(cluster).may_commit(instance, session)?;
+                }
                 me.group(cluster).add_pending(id, offsets);
                 let target = Target::Offsets(me.membership.application_id.clone());
                 cluster.add_target(&me.transactional_id, me.epoch, target)

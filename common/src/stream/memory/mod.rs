@@ -26,23 +26,51 @@ use super::log::{
 };
 use crate::clock::Clock;
 
-/// Where a fault may strike: the steps of a member's life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Where a fault may strike: the steps of a process's life on the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Point {
     Join,
     Committed,
     ChangelogEnds,
+    /// Reading a changelog or a tail begins …
     ChangelogRead,
+    /// … and goes on, some records at a time.
+    ReadOn,
     Start,
     Poll,
+    /// Partitions are given back.
+    Release,
     Send,
     SendOffsets,
     EndTransaction,
     AfterCommit,
 }
 
+impl Point {
+    pub const ALL: [Self; 12] = [
+        Self::Join,
+        Self::Committed,
+        Self::ChangelogEnds,
+        Self::ChangelogRead,
+        Self::ReadOn,
+        Self::Start,
+        Self::Poll,
+        Self::Release,
+        Self::Send,
+        Self::SendOffsets,
+        Self::EndTransaction,
+        Self::AfterCommit,
+    ];
+
+    /// Whether the call does something that may outlast its failure.
+    #[must_use]
+    pub fn has_effect(self) -> bool {
+        matches!(self, Self::Join | Self::Release | Self::Send | Self::SendOffsets | Self::EndTransaction)
+    }
+}
+
 /// What happens at a [`Point`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fault {
     None,
     /// The process dies here: nothing of it acts again.
@@ -53,19 +81,33 @@ pub enum Fault {
     FailAfter,
 }
 
-/// Decides what goes wrong, from a seed.
+/// Decides what goes wrong, from a seed. A process is named by its `transactional.id`.
 pub trait Faults: Send {
-    /// What happens to `instance` at this point.
-    fn at(&mut self, instance: &str, point: Point) -> Fault;
+    /// What happens to `process` at this point.
+    fn at(&mut self, process: &str, point: Point) -> Fault;
 
-    /// A number below `n`, `n > 0`: batch sizes, which partition next, which marker next.
-    fn below(&mut self, n: usize) -> usize;
+    /// Whether the markers of the transaction that `process` has just decided are written later, one by one, and not at
+    /// once.
+    fn delays_markers(&mut self, _process: &str) -> bool {
+        true
+    }
+
+    /// Whether this fetch brings nothing of a partition, neither records nor its end.
+    fn delays_fetch(&mut self, _process: &str, _at: &TopicPartition) -> bool {
+        false
+    }
+
+    /// A number below `n`, `n > 0`, for `process`: batch sizes, which partition next. The cluster's own choices, which
+    /// marker next, have no name.
+    fn below(&mut self, process: &str, n: usize) -> usize;
 }
 
 /// The log in memory; clones share it.
 #[derive(Clone)]
 pub struct MemoryLog {
     cluster: Arc<Mutex<Cluster>>,
+    /// Who reads through this handle; nothing goes wrong for nobody.
+    process: Option<Arc<str>>,
 }
 
 /// The message of the error that stands for a process's death.
@@ -74,13 +116,40 @@ pub const CRASH: &str = "the process died here";
 impl MemoryLog {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { cluster: Arc::new(Mutex::new(Cluster::new(clock, None))) }
+        Self::of(Cluster::new(clock, None))
     }
 
     /// A log on which `faults` decides what goes wrong and in what order things become visible.
     #[must_use]
     pub fn with_faults(clock: Arc<dyn Clock>, faults: Box<dyn Faults>) -> Self {
-        Self { cluster: Arc::new(Mutex::new(Cluster::new(clock, Some(faults)))) }
+        Self::of(Cluster::new(clock, Some(faults)))
+    }
+
+    /// A log without fencing, on which zombies commit like anybody else: to see whether this is noticed.
+    #[must_use]
+    pub fn unfenced(clock: Arc<dyn Clock>, faults: Box<dyn Faults>) -> Self {
+        let mut cluster = Cluster::new(clock, Some(faults));
+        cluster.fences = false;
+        Self::of(cluster)
+    }
+
+    fn of(cluster: Cluster) -> Self {
+        Self { cluster: Arc::new(Mutex::new(cluster)), process: None }
+    }
+
+    /// This log as a process sees it: what it reads may fail, and it may die of it.
+    #[must_use]
+    pub fn seen_by(&self, process: &str) -> Self {
+        Self { cluster: self.cluster.clone(), process: Some(process.into()) }
+    }
+
+    /// The cluster, after a fault had its chance at `point`.
+    fn strike(&self, point: Point) -> Result<MutexGuard<'_, Cluster>, LogError> {
+        let mut cluster = self.lock();
+        if let Some(process) = &self.process {
+            cluster.strike(process, point)?;
+        }
+        Ok(cluster)
     }
 
     fn lock(&self) -> MutexGuard<'_, Cluster> {
@@ -126,22 +195,17 @@ impl Log for MemoryLog {
     }
 
     fn ends(&self, at: &TopicPartition) -> Result<Ends, LogError> {
-        let mut cluster = self.lock();
-        cluster.strike_last(Point::ChangelogEnds)?;
+        let mut cluster = self.strike(Point::ChangelogEnds)?;
         let partition = cluster.partition(at)?;
         Ok(Ends { first: 0, high: partition.high(), stable: partition.stable() })
     }
 
     fn committed(&self, group: &str, at: &[TopicPartition]) -> Result<Vec<Option<i64>>, LogError> {
-        let mut cluster = self.lock();
-        cluster.strike_last(Point::Committed)?;
-        cluster.stable_offsets(group, at)
+        self.strike(Point::Committed)?.stable_offsets(group, at)
     }
 
     fn read(&self, at: &TopicPartition, from: Option<i64>) -> Result<Box<dyn Reader>, LogError> {
-        let mut cluster = self.lock();
-        cluster.strike_last(Point::ChangelogRead)?;
-        cluster.partition(at)?;
+        self.strike(Point::ChangelogRead)?.partition(at)?;
         Ok(Box::new(MemoryReader { log: self.clone(), at: at.clone(), next: from.unwrap_or(0) }))
     }
 
@@ -162,10 +226,10 @@ struct MemoryReader {
 
 impl Reader for MemoryReader {
     fn next(&mut self, each: &mut dyn FnMut(Record<'_>)) -> Result<bool, LogError> {
-        const BATCH: usize = 100;
-        let mut batch: Vec<StoredRecord> = Vec::new();
+        const BATCH: usize = 40;
+        let mut batch: Vec<Arc<StoredRecord>> = Vec::new();
         let at_end = {
-            let mut cluster = self.log.lock();
+            let mut cluster = self.log.strike(Point::ReadOn)?;
             let partition = cluster.partition(&self.at)?;
             self.next = partition.read_committed(self.next, BATCH, &mut batch);
             self.next >= partition.stable()

@@ -70,7 +70,10 @@ pub(super) fn common_partitions(log: &dyn Log, topology: &Topology) -> Result<u3
         match found {
             Some((first, expected)) if expected != partitions => {
                 return Err(LogError::Fatal(format!(
-                    "topic {topic} has {partitions} partitions, but {first} has {expected}; they are read together and must agree"
+                    "topic {topic} has {partitions} partitions, but {first} has {expected}; they are read together and must \
+                     agree. Kafka can add partitions but not take them away: give the other topics as many (kafka-topics \
+                     --alter), not a changelog (…-state), and start all instances under another application id \
+                     (--application-id, TRAFFIC_APPLICATION_ID), which begins anew with a changelog that fits"
                 )));
             }
             _ => found = Some((topic, partitions)),

@@ -146,7 +146,10 @@ fn with_a_cleanup_policy_that_loses_records() {
         scene.set_policy(topic, right);
     }
     scene.set_policy(AGGREGATES, "compact");
-    scene.is_refused(scene.start("predictor", &["--exit-at-end", "--instance", "one"]), &[AGGREGATES, "compact", change]);
+    scene.is_refused(
+        scene.start("predictor", &["--exit-at-end", "--instance", "one"]),
+        &[AGGREGATES, "compact", change],
+    );
     scene.set_policy(AGGREGATES, "delete");
     scene.aggregate("aggregator");
 }
@@ -158,10 +161,14 @@ fn with_more_partitions_than_before() {
     scene.aggregate("aggregator");
     scene.grow(EVENTS, 14);
     scene.aggregator_is_refused(&[EVENTS, "14", "12 partitions", "traffic-events-rekeyed", "application id"]);
-    // Half of the way out.
+    // The way out, step by step.
     scene.grow("traffic-events-rekeyed", 14);
     scene.aggregator_is_refused(&[STATE, "14", "12 partitions", "application id"]);
-    // All of it: everything anew, and from there on as ever.
+    let anew = scene.start("aggregator", &["--exit-at-end", "--instance", "one", "--application-id", "aggregator-2"]);
+    scene.is_refused(anew, &[AGGREGATES, "14", "12 partitions"]);
+    scene.grow(AGGREGATES, 14);
+    scene.grow("traffic-events-dlq", 14);
+    // Everything anew, and from there on as ever.
     let before: BTreeSet<String> = scene.aggregates().into_iter().collect();
     scene.aggregate("aggregator-2");
     scene.events("09:00");

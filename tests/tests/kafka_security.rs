@@ -41,7 +41,8 @@ fn works(server: &str, security: &[(&'static str, &str)]) {
     let simulate = ["simulate", "--events", "2000", "--segments", "50", "--start", "2026-01-05T08:00:00Z"];
     run("traffic", &simulate, &environment);
     run("aggregator", &["--exit-at-end", "--instance", "one"], &environment);
-    let aggregates = run("traffic", &["inspect", "topic", &format!("{prefix}processed-traffic-aggregates")], &environment);
+    let aggregates =
+        run("traffic", &["inspect", "topic", &format!("{prefix}processed-traffic-aggregates")], &environment);
     assert!(aggregates.lines().count() > 100, "{aggregates}");
 }
 

@@ -95,8 +95,7 @@ impl Admin {
                     return Err(LogError::Fatal(format!(
                         "topic {} has cleanup.policy={found}, but {wanted} is needed: otherwise records would be lost or kept for ever. \
                          Change it: kafka-configs --alter --entity-type topics --entity-name {} --add-config cleanup.policy={wanted}",
-                        spec.name,
-                        spec.name
+                        spec.name, spec.name
                     )));
                 }
                 warn!(topic = spec.name, setting = key, found, wanted, "topic differs from its default");

@@ -190,9 +190,7 @@ impl Group {
                     | RDKafkaErrorCode::UnknownTopic
                     | RDKafkaErrorCode::AutoOffsetReset
                     | RDKafkaErrorCode::OffsetOutOfRange,
-                ) => {
-                    Err(self.error(&format!("reading {:?}", self.inputs), error))
-                }
+                ) => Err(self.error(&format!("reading {:?}", self.inputs), error)),
                 _ => {
                     info!(%error, member = self.name, "consumer error, left to librdkafka");
                     Ok(())

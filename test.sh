@@ -4,6 +4,8 @@
 #
 #   ./test.sh            all of it; installs what is missing with apt (Debian)
 #   ./test.sh --quick    without the services and the tests that need them
+#   ./test.sh --long     the week instead of a day, and the tests of faults on a cluster of three brokers: half an hour
+#                        more
 #   ./test.sh --help
 #
 # Services run on free ports, with everything they write in one temporary directory, and are stopped at the
@@ -15,15 +17,18 @@ ROOT=$PWD
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}
 TARGET=${CARGO_TARGET_DIR:-$ROOT/target}
 BEGAN=$SECONDS
-QUICK=
+QUICK= LONG=
 
 for argument in "$@"; do
     case $argument in
         --quick) QUICK=1 ;;
+        --long) LONG=1 ;;
         --help | -h) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' test.sh; exit 0 ;;
         *) echo "test.sh: unknown argument $argument (see --help)" >&2; exit 2 ;;
     esac
 done
+
+[ -z "$QUICK" ] || [ -z "$LONG" ] || { echo "test.sh: --quick and --long: give one" >&2; exit 2; }
 
 # ---- what must be there -------------------------------------------------------------------------------
 
@@ -169,6 +174,9 @@ unit_and_integration() {
     cargo test --workspace --doc
 }
 
+# One cluster for all of them, which ends with their process.
+cluster() { cargo test -p tests --test cluster -- --ignored --test-threads=1; }
+
 readers() {
     local venv
     venv=$CACHE/traffic-readers-$(sha256sum tests/readers/requirements.txt | cut -c1-12)
@@ -204,6 +212,7 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
+if [ -n "$LONG" ]; then export TRAFFIC_TEST_LONG=1; fi
 if [ -n "$QUICK" ]; then export TRAFFIC_QUICK=1; else unset TRAFFIC_QUICK; start_services; fi
 stage "format and lints" lint
 stage "licences" licences
@@ -212,4 +221,5 @@ stage "build" build
 stage "readers" readers
 export TRAFFIC_TEST_PYTHON=$READER
 stage "tests" unit_and_integration
+[ -z "$LONG" ] || stage "cluster" cluster
 stage "demo" demo

@@ -85,7 +85,7 @@ fn aggregate(process: &Process, log: &Arc<dyn Log>, events_ended: &Ended, ended:
     let topology = topology(&config.topics.names(), id, &config.instance);
     let pace = Pace { commit_interval_ms: ms(config.aggregator.commit_interval), ..Pace::default() };
     let runner = process.until_it_works(&ready, || {
-        process.ensure_changelog(log.as_ref(), id, &topology.membership.inputs[0])?;
+        process.ensure_topics(log.as_ref(), &topology)?;
         let machine = Aggregator::new(Settings::from(config));
         Runner::new(machine, log.clone(), topology.clone(), pace, process.clock.clone(), observer(ready.clone()))
     })?;

@@ -135,11 +135,10 @@ impl Part<'_> {
     ) -> Result<(), Failure> {
         let Self { process, log, topology, .. } = self;
         let ready = process.health.component(self.name);
-        let id = &topology.membership.application_id;
         let commit_interval_ms = i64::try_from(process.config.alerter.commit_interval.as_millis()).unwrap_or(i64::MAX);
         let pace = Pace { commit_interval_ms, ..Pace::default() };
         let runner = process.until_it_works(&ready, || {
-            process.ensure_changelog(log.as_ref(), id, &topology.membership.inputs[0])?;
+            process.ensure_topics(log.as_ref(), topology)?;
             let observer = observer(self.name, ready.clone(), report());
             Runner::new(machine(), log.clone(), topology.clone(), pace, process.clock.clone(), observer)
         })?;

@@ -7,29 +7,38 @@
 #   kafka.sh env DIR           what tests need to know, as `export` lines
 #   kafka.sh prepare           downloads what is missing
 #
-# Two listeners: plaintext, and SASL_SSL with PLAIN (user app, password app-secret).
+# Three listeners: plaintext; SASL_SSL with PLAIN and SCRAM-SHA-512 (user app, password app-secret); and SSL for those
+# with a certificate of the test's authority.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/kafka/java.sh"
 
 configure() {
-    local sasl='org.apache.kafka.common.security.plain.PlainLoginModule required'
+    local plain='org.apache.kafka.common.security.plain.PlainLoginModule required'
+    local scram='org.apache.kafka.common.security.scram.ScramLoginModule required'
     mkdir -p "$HOME_DIR"
-    PORT=$(free_port "$DIR") SECURE=$(free_port "$DIR") CONTROLLER=$(free_port "$DIR")
+    PORT=$(free_port "$DIR") SECURE=$(free_port "$DIR") MUTUAL=$(free_port "$DIR") CONTROLLER=$(free_port "$DIR")
     certificates
     cat >"$HOME_DIR/server.properties" <<X
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$CONTROLLER
 controller.listener.names=CONTROLLER
-listeners=CLIENT://127.0.0.1:$PORT,SECURE://127.0.0.1:$SECURE,CONTROLLER://127.0.0.1:$CONTROLLER
-advertised.listeners=CLIENT://127.0.0.1:$PORT,SECURE://127.0.0.1:$SECURE
-listener.security.protocol.map=CLIENT:PLAINTEXT,SECURE:SASL_SSL,CONTROLLER:PLAINTEXT
+listeners=CLIENT://127.0.0.1:$PORT,SECURE://127.0.0.1:$SECURE,MUTUAL://127.0.0.1:$MUTUAL,CONTROLLER://127.0.0.1:$CONTROLLER
+advertised.listeners=CLIENT://127.0.0.1:$PORT,SECURE://127.0.0.1:$SECURE,MUTUAL://127.0.0.1:$MUTUAL
+listener.security.protocol.map=CLIENT:PLAINTEXT,SECURE:SASL_SSL,MUTUAL:SSL,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=CLIENT
 log.dirs=$HOME_DIR/data
-sasl.enabled.mechanisms=PLAIN
-listener.name.secure.plain.sasl.jaas.config=$sasl user_app="app-secret";
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512
+listener.name.secure.plain.sasl.jaas.config=$plain user_app="app-secret";
+listener.name.secure.scram-sha-512.sasl.jaas.config=$scram;
 listener.name.secure.ssl.keystore.type=PEM
 listener.name.secure.ssl.keystore.location=$HOME_DIR/tls/broker.pem
+listener.name.mutual.ssl.client.auth=required
+listener.name.mutual.ssl.keystore.type=PEM
+listener.name.mutual.ssl.keystore.location=$HOME_DIR/tls/broker.pem
+listener.name.mutual.ssl.truststore.type=PEM
+listener.name.mutual.ssl.truststore.location=$HOME_DIR/tls/ca.pem
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=1
 transaction.state.log.replication.factor=1
@@ -48,9 +57,8 @@ log.cleaner.dedupe.buffer.size=4194304
 num.network.threads=2
 num.io.threads=4
 X
-    broker_java kafka.tools.StorageTool format -t MkU3OEVBNTcwNTJENDM2Qg -c "$HOME_DIR/server.properties" \
-        >"$HOME_DIR/format.log" 2>&1 || { cat "$HOME_DIR/format.log" >&2; die "cannot format the broker's storage"; }
-    echo "PORT=$PORT SECURE=$SECURE" >"$HOME_DIR/ports"
+    format "$HOME_DIR" --add-scram 'SCRAM-SHA-512=[name=app,password=app-secret]'
+    echo "PORT=$PORT SECURE=$SECURE MUTUAL=$MUTUAL" >"$HOME_DIR/ports"
 }
 
 certificates() {
@@ -64,31 +72,21 @@ certificates() {
         openssl x509 -req -in "$t/broker.csr" -CA "$t/ca.pem" -CAkey "$t/ca.key" -CAcreateserial -days 30 \
             -out "$t/broker.crt" -extfile <(echo "subjectAltName=DNS:localhost,IP:127.0.0.1")
         cat "$t/broker.key" "$t/broker.crt" "$t/ca.pem" >"$t/broker.pem"
-    } 2>"$t/openssl.log" || { cat "$t/openssl.log" >&2; die "cannot make the broker's certificates"; }
-}
-
-# The command that runs a Kafka class, one word a line.
-java_command() {
-    printf '%s\n' java "${JVM_FLAGS[@]}" "-Dlog4j2.configurationFile=$SERVICES_SRC/kafka/log4j2.properties" \
-        -Dlog4j2.disableJmx=true -cp "$JARS/*"
-}
-
-broker_java() {
-    local command
-    mapfile -t command < <(java_command)
-    "${command[@]}" "$@"
+        # A client's, whose key has a password; and another that nobody has signed.
+        openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -passout pass:key-secret -subj /CN=app \
+            -keyout "$t/client.key" -out "$t/client.csr"
+        openssl x509 -req -in "$t/client.csr" -CA "$t/ca.pem" -CAkey "$t/ca.key" -CAcreateserial -days 30 \
+            -out "$t/client.crt"
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=stranger \
+            -keyout "$t/stranger.key" -out "$t/stranger.crt"
+    } 2>"$t/openssl.log" || { cat "$t/openssl.log" >&2; die "cannot make the certificates"; }
 }
 
 start() {
-    local command
     pid "$HOME_DIR" broker >/dev/null && return
     JARS=$(jars kafka)
     [ -f "$HOME_DIR/ports" ] || { rm -rf "$HOME_DIR"; configure; }
-    mark "$HOME_DIR" broker
-    mapfile -t command < <(java_command)
-    launch "$HOME_DIR" broker "${command[@]}" kafka.Kafka "$HOME_DIR/server.properties"
-    # Said once the listeners are open and the broker may serve; an open port alone comes earlier.
-    await "$HOME_DIR" broker "its start" logged "$HOME_DIR" broker 'Kafka Server started'
+    run_broker "$HOME_DIR"
 }
 
 print_env() {
@@ -96,6 +94,8 @@ print_env() {
     echo "export TRAFFIC_TEST_KAFKA=127.0.0.1:$PORT"
     echo "export TRAFFIC_TEST_KAFKA_SASL=127.0.0.1:$SECURE"
     echo "export TRAFFIC_TEST_KAFKA_CA=$HOME_DIR/tls/ca.pem"
+    echo "export TRAFFIC_TEST_KAFKA_MUTUAL=127.0.0.1:$MUTUAL"
+    echo "export TRAFFIC_TEST_KAFKA_TLS=$HOME_DIR/tls"
 }
 
 command=${1:-} DIR=${2:-}

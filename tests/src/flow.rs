@@ -7,7 +7,7 @@ use common::stream::{Log, TopicPartition};
 use common::topics::Topics;
 
 /// Committed messages by what names them: the bytes of each, exactly as they were written.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Written {
     /// By segment and window start; of several the last.
     pub aggregates: BTreeMap<(String, i64), Vec<u8>>,
@@ -15,7 +15,8 @@ pub struct Written {
     pub predictions: BTreeMap<String, Vec<u8>>,
     /// By alert id and sequence.
     pub alerts: BTreeMap<(String, u32), Vec<u8>>,
-    /// Predictions and transitions whose name was there before: must be empty.
+    /// Predictions and transitions whose name was there before, and aggregates that were there before to the byte (a
+    /// correction differs): must be empty.
     pub twice: Vec<String>,
 }
 
@@ -30,7 +31,9 @@ impl Written {
         each(log, &topics.aggregates, &mut |value| {
             let aggregate: Aggregate<'_> = serde_json::from_slice(value).expect("an aggregate");
             let name = (aggregate.segment_id.into_owned(), aggregate.window_start);
-            written.aggregates.insert(name, value.to_vec());
+            if written.aggregates.insert(name.clone(), value.to_vec()).is_some_and(|before| before == value) {
+                written.twice.push(format!("{name:?}"));
+            }
         });
         each(log, &topics.predictions, &mut |value| {
             let prediction: Prediction<'_> = serde_json::from_slice(value).expect("a prediction");

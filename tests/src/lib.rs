@@ -1,10 +1,12 @@
-//! What the tests across crates stand on: the simulator, the contract of the logs, real services, built
-//! workers, waiting with a deadline.
+//! What the tests across crates stand on: the simulator, the contract of the logs, real services, a cluster of three
+//! brokers, a network that can be cut, built workers, waiting with a deadline.
 
 pub mod archive;
+pub mod cluster;
 pub mod database;
 pub mod flow;
 pub mod log_contract;
+pub mod network;
 pub mod services;
 pub mod simulator;
 pub mod wait;

@@ -32,6 +32,23 @@ pub struct KafkaSasl {
     pub ca: PathBuf,
 }
 
+/// The same broker with `SSL`, for those who show a certificate.
+#[must_use]
+pub fn kafka_mutual() -> Option<KafkaMutual> {
+    let server = service("TRAFFIC_TEST_KAFKA_MUTUAL")?;
+    Some(KafkaMutual { server, folder: service("TRAFFIC_TEST_KAFKA_TLS")?.into() })
+}
+
+/// See [`kafka_mutual`].
+#[derive(Debug, Clone)]
+pub struct KafkaMutual {
+    /// `host:port`.
+    pub server: String,
+    /// PEM files: `ca.pem`; `client.crt` and `client.key`, whose password is `key-secret`; `stranger.crt` and
+    /// `stranger.key`, which the authority has not signed.
+    pub folder: PathBuf,
+}
+
 /// HDFS: `hdfs://host:port`.
 #[must_use]
 pub fn hdfs() -> Option<String> {
@@ -94,6 +111,12 @@ fn decide(variable: &str, address: Option<String>, quick: Option<String>) -> Dec
              or set TRAFFIC_QUICK=1 to leave out the tests that need services."
         )),
     }
+}
+
+/// Whether tests that need services are left out.
+#[must_use]
+pub fn quick() -> bool {
+    environment("TRAFFIC_QUICK").as_deref() == Some("1")
 }
 
 #[expect(clippy::disallowed_methods, reason = "where the services are is known to the tests alone")]

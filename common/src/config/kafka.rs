@@ -19,6 +19,12 @@ pub struct KafkaSettings {
     pub sasl_password: Option<SecretString>,
     /// The certificate authority of the brokers, PEM; the system's if not set.
     pub ssl_ca_location: Option<PathBuf>,
+    /// This client's certificate, PEM, with the authorities between it and one the brokers trust behind it.
+    pub ssl_certificate_location: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    pub ssl_key_location: Option<PathBuf>,
+    #[serde(deserialize_with = "secret")]
+    pub ssl_key_password: Option<SecretString>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -94,21 +100,43 @@ impl KafkaSettings {
                 ));
             }
         }
-        if let Some(ca) = &self.ssl_ca_location {
-            let shown = ca.display();
-            problems.require(protocol.uses_tls(), "kafka.ssl_ca_location", shown, "only with SSL or SASL_SSL");
-            problems.require(ca.exists(), "kafka.ssl_ca_location", ca.display(), "a PEM file that exists");
+        for (setting, file) in [
+            ("kafka.ssl_ca_location", &self.ssl_ca_location),
+            ("kafka.ssl_certificate_location", &self.ssl_certificate_location),
+            ("kafka.ssl_key_location", &self.ssl_key_location),
+        ] {
+            if let Some(file) = file {
+                problems.require(protocol.uses_tls(), setting, file.display(), "only with SSL or SASL_SSL");
+                problems.require(file.exists(), setting, file.display(), "a PEM file that exists");
+            }
+        }
+        if self.ssl_certificate_location.is_some() != self.ssl_key_location.is_some() {
+            problems.add(
+                "kafka.ssl_certificate_location and kafka.ssl_key_location: only one is set; a client's certificate \
+                 needs its key, and a key its certificate"
+                    .to_owned(),
+            );
+        }
+        if self.ssl_key_password.is_some() && self.ssl_key_location.is_none() {
+            problems.add("kafka.ssl_key_password is set, but kafka.ssl_key_location is not".to_owned());
         }
     }
 
-    /// The settings by librdkafka's names, the password included.
+    /// The settings by librdkafka's names, the passwords included.
     #[must_use]
     pub fn client_properties(&self) -> Vec<(&'static str, String)> {
         let mut properties = vec![("security.protocol", self.security_protocol.to_string())];
         properties.extend(self.sasl_mechanism.map(|m| ("sasl.mechanism", m.to_string())));
         properties.extend(self.sasl_username.clone().map(|u| ("sasl.username", u)));
         properties.extend(self.sasl_password.as_ref().map(|p| ("sasl.password", p.expose_secret().to_owned())));
-        properties.extend(self.ssl_ca_location.as_ref().map(|ca| ("ssl.ca.location", ca.display().to_string())));
+        for (name, file) in [
+            ("ssl.ca.location", &self.ssl_ca_location),
+            ("ssl.certificate.location", &self.ssl_certificate_location),
+            ("ssl.key.location", &self.ssl_key_location),
+        ] {
+            properties.extend(file.as_ref().map(|file| (name, file.display().to_string())));
+        }
+        properties.extend(self.ssl_key_password.as_ref().map(|p| ("ssl.key.password", p.expose_secret().to_owned())));
         properties
     }
 }

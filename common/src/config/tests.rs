@@ -245,3 +245,31 @@ fn a_missing_file_is_named() {
     let error = Config::load(Some(Path::new("/nowhere/traffic.toml")), env(&[]), &[]).expect_err("no such file");
     assert!(error.to_string().contains("cannot read the settings file /nowhere/traffic.toml"), "{error}");
 }
+
+#[test]
+fn a_client_s_certificate_needs_its_key() {
+    let tls = ("KAFKA_SECURITY_PROTOCOL", "SSL");
+    let pem = file("-----BEGIN CERTIFICATE-----");
+    let path = pem.path().display().to_string();
+    let given = [
+        tls,
+        ("KAFKA_SSL_CERTIFICATE_LOCATION", path.as_str()),
+        ("KAFKA_SSL_KEY_LOCATION", &path),
+        ("KAFKA_SSL_KEY_PASSWORD", "hunter2"),
+    ];
+    let config = Config::load(None, env(&given), &[]).expect("valid");
+    let properties = config.kafka.client_properties();
+    for (name, value) in
+        [("ssl.certificate.location", &path), ("ssl.key.location", &path), ("ssl.key.password", &"hunter2".to_owned())]
+    {
+        assert!(properties.contains(&(name, value.clone())), "{name}");
+    }
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let found = problems("", &given[..2]);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("needs its key"), "{found:?}");
+    let found = problems("", &[tls, given[3]]);
+    assert_eq!(found, ["kafka.ssl_key_password is set, but kafka.ssl_key_location is not"]);
+    let found = problems("", &given[1..3]);
+    assert!(found.iter().all(|problem| problem.contains("only with SSL or SASL_SSL")), "{found:?}");
+}

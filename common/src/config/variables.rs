@@ -31,7 +31,7 @@ const POSTGRES_HOST: &str = "POSTGRES_HOST";
 const POSTGRES_PARTS: [&str; 4] = [POSTGRES_HOST, "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER"];
 
 /// A later one wins where two override the same setting.
-const VARIABLES: [Variable; 21] = [
+const VARIABLES: [Variable; 24] = [
     plain("TRAFFIC_LOG", "log"),
     plain(HDFS_NAMENODE_URL, "store"),
     plain("TRAFFIC_STORE", "store"),
@@ -52,6 +52,9 @@ const VARIABLES: [Variable; 21] = [
     plain("KAFKA_SASL_USERNAME", "kafka.sasl_username"),
     secret("KAFKA_SASL_PASSWORD", "kafka.sasl_password"),
     plain("KAFKA_SSL_CA_LOCATION", "kafka.ssl_ca_location"),
+    plain("KAFKA_SSL_CERTIFICATE_LOCATION", "kafka.ssl_certificate_location"),
+    plain("KAFKA_SSL_KEY_LOCATION", "kafka.ssl_key_location"),
+    secret("KAFKA_SSL_KEY_PASSWORD", "kafka.ssl_key_password"),
     plain("HDFS_REPLICATION_FACTOR", "hdfs.replication_factor"),
 ];
 

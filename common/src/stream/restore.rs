@@ -3,11 +3,12 @@
 //! The markers of one transaction reach the offsets topic and the changelog at different moments
 //! (Kafka Streams learnt it in KAFKA-10167), so the order is fixed: (1) the *stable* committed offsets;
 //! (2) then the changelog's high watermark, open transactions included; (3) wait until its read_committed
-//! end has reached it; (4) only then read the changelog to its end; (5) read on from (1). Any shorter way
-//! can lose committed state.
+//! end has reached it; (4) only then read the changelog to its end; (5) see that both agree; (6) read on from (1). Any
+//! shorter way can lose committed state.
 
 use super::log::{Log, LogError, TopicPartition};
 use super::machine::Machine;
+use super::place::{self, Found};
 
 /// The restoration of one partition number, advanced without blocking.
 #[derive(Debug)]
@@ -21,8 +22,15 @@ pub(crate) struct Restore {
     high: Option<i64>,
 }
 
-/// Where a restored partition's inputs are read on from.
-pub(crate) type Starts = Vec<(TopicPartition, Option<i64>)>;
+/// Where an input of a restored partition is read on from.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub at: TopicPartition,
+    /// `None`: the first record kept.
+    pub from: Option<i64>,
+    /// Whether that is the group's own offset, and not one behind records that are gone.
+    pub is_committed: bool,
+}
 
 impl Restore {
     pub fn new(partition: u32, inputs: &[String], changelog: Option<&str>) -> Self {
@@ -36,15 +44,19 @@ impl Restore {
     }
 
     /// Goes as far as it can; `None` while a transaction of the last owner is still undecided.
+    ///
+    /// # Errors
+    /// Those of the log; `Fatal` if the group's offsets, the changelog and the inputs contradict each other.
     pub fn advance(
         &mut self,
         log: &dyn Log,
         group: &str,
         machine: &mut dyn Machine,
-    ) -> Result<Option<Starts>, LogError> {
+    ) -> Result<Option<Vec<Start>>, LogError> {
         if self.committed.is_none() {
             self.committed = Some(log.committed(group, &self.inputs)?);
         }
+        let mut state = Vec::new();
         if let Some(changelog) = &self.changelog {
             let high = match self.high {
                 Some(high) => high,
@@ -55,13 +67,19 @@ impl Restore {
             }
             let partition = self.partition;
             let mut reader = log.read(changelog, None)?;
-            while reader.next(&mut |entry| {
-                if let Some(key) = entry.key {
-                    machine.restore(partition, key, entry.value);
-                }
+            while reader.next(&mut |entry| match entry.key {
+                Some(place::KEY) => state = entry.value.and_then(place::decode).unwrap_or_default(),
+                Some(key) => machine.restore(partition, key, entry.value),
+                None => {}
             })? {}
         }
         let committed = self.committed.take().unwrap_or_default();
-        Ok(Some(self.inputs.iter().cloned().zip(committed).collect()))
+        let mut starts = Vec::new();
+        for (number, (input, committed)) in self.inputs.iter().zip(committed).enumerate() {
+            let changelog = self.changelog.as_ref().map(|changelog| (changelog, state.get(number).copied().flatten()));
+            let from = Found { input, group, committed, changelog, ends: log.ends(input)? }.start()?;
+            starts.push(Start { at: input.clone(), from, is_committed: from == committed });
+        }
+        Ok(Some(starts))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariants: nothing of a batch is visible before its commit; offsets, state and outputs of a commit
 //! become visible together or not at all; after any error the machine forgets its partitions and is
-//! restored from what was committed.
+//! restored from what was committed. The changelog's entry of the place (`place.rs`) always holds the group's offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use tracing::{info, warn};
 use super::held::Held;
 use super::log::{Event, Log, LogError, Member, Outgoing, Reader, TopicPartition};
 use super::machine::{Destination, Machine, Outbox};
-use super::restore::Restore;
+use super::place;
+use super::restore::{Restore, Start};
 use super::topology::{Notice, Observer, Pace, Step, Topology, common_partitions};
 use crate::clock::{Clock, has_passed};
 
@@ -51,7 +52,7 @@ pub struct Runner<M> {
     backoff_ms: i64,
     assigned: bool,
     restoring: Vec<Restore>,
-    starts: Vec<(TopicPartition, Option<i64>)>,
+    starts: Vec<Start>,
     held: BTreeMap<u32, Held>,
     outbox: Outbox,
     /// What the open transaction adds to our own inputs: input, partition.
@@ -169,6 +170,7 @@ impl<M: Machine> Runner<M> {
             if !has_passed(self.pause_ms, self.lost_at_ms, now_ms) {
                 return Ok(Step::Waiting);
             }
+            self.verify_partitions()?;
             self.member = Some(self.log.join(&self.topology.membership)?);
             self.committed_at_ms = now_ms;
         }
@@ -268,6 +270,17 @@ impl<M: Machine> Runner<M> {
         Ok(Step::Worked)
     }
 
+    /// The topics must have as many partitions as when we began: machines are told once.
+    fn verify_partitions(&self) -> Result<(), LogError> {
+        match common_partitions(self.log.as_ref(), &self.topology)? {
+            now if now == self.partitions => Ok(()),
+            now => Err(LogError::Fatal(format!(
+                "{:?} have {now} partitions now, and had {} when this process began: start all instances again",
+                self.topology.membership.inputs, self.partitions
+            ))),
+        }
+    }
+
     /// Partitions are ours: forget what we hold, restore, then read on.
     fn take(&mut self, parts: &[TopicPartition]) -> Result<(), LogError> {
         let mut numbers: BTreeMap<u32, usize> = BTreeMap::new();
@@ -275,7 +288,9 @@ impl<M: Machine> Runner<M> {
             *numbers.entry(part.partition).or_default() += 1;
         }
         let inputs = self.topology.membership.inputs.clone();
-        if let Some((number, _)) = numbers.iter().find(|(_, topics)| **topics != inputs.len()) {
+        let whole = |number: u32, topics: usize| number < self.partitions && topics == inputs.len();
+        if let Some((number, _)) = numbers.iter().find(|(number, topics)| !whole(**number, **topics)) {
+            self.verify_partitions()?;
             return Err(LogError::Fatal(format!(
                 "partition {number} of {inputs:?} was not assigned as a whole: all members of group {} must read the same topics with a range assignor",
                 self.topology.membership.application_id
@@ -314,17 +329,18 @@ impl<M: Machine> Runner<M> {
     /// Everything is restored: read on from the committed offsets.
     fn begin(&mut self) -> Result<(), LogError> {
         let member = self.member.as_mut().expect("begins only as a member");
-        member.start(&self.starts)?;
-        let inputs = self.topology.membership.inputs.len();
-        self.held = self.starts.iter().map(|(at, _)| (at.partition, Held::new(inputs))).collect();
-        for (at, next) in &self.starts {
-            let input = self.topology.membership.inputs.iter().position(|topic| *topic == at.topic);
-            if let (Some(input), Some(held)) = (input, self.held.get_mut(&at.partition)) {
-                held.positions[input] = *next;
+        let starts: Vec<_> = self.starts.iter().map(|start| (start.at.clone(), start.from)).collect();
+        member.start(&starts)?;
+        let inputs = &self.topology.membership.inputs;
+        self.held = starts.iter().map(|(at, _)| (at.partition, Held::new(inputs.len()))).collect();
+        for start in self.starts.drain(..) {
+            let input = inputs.iter().position(|topic| *topic == start.at.topic);
+            if let (Some(input), Some(held)) = (input, self.held.get_mut(&start.at.partition)) {
+                held.positions[input] = start.from;
+                held.moved[input] = !start.is_committed;
             }
         }
         info!(partitions = ?self.held.keys().collect::<Vec<_>>(), "partitions taken over");
-        self.starts.clear();
         self.backoff_ms = BACKOFF_FIRST_MS;
         (self.observer)(Notice::Ready { machine: &self.machine });
         Ok(())
@@ -404,6 +420,7 @@ impl<M: Machine> Runner<M> {
         if offsets.is_empty() {
             offsets.extend(self.place()?);
         }
+        self.keep_place(&offsets)?;
         self.member.as_mut().expect("checked above").commit(&offsets)?;
         self.held.values_mut().for_each(|held| held.moved.fill(false));
         // Our own inputs have grown just now: an end that was confirmed before is the end no longer.
@@ -418,19 +435,37 @@ impl<M: Machine> Runner<M> {
         Ok(())
     }
 
+    /// Notes in the changelog what is about to be committed.
+    fn keep_place(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError> {
+        let Some(changelog) = &self.topology.changelog else { return Ok(()) };
+        let member = self.member.as_mut().expect("commits only as a member");
+        let partitions: BTreeSet<u32> = offsets.iter().map(|(at, _)| at.partition).collect();
+        for (partition, held) in self.held.iter().filter(|(partition, _)| partitions.contains(partition)) {
+            member.send(&Outgoing {
+                topic: changelog,
+                partition: Some(*partition),
+                key: Some(place::KEY),
+                value: Some(&place::encode(&held.positions)),
+                headers: &[],
+            })?;
+        }
+        Ok(())
+    }
+
     /// Where we stand in some input. Even what was done without a record is committed with an offset: only by its
     /// offsets does the group see that a transaction comes from one whose partitions were given to others.
-    fn place(&self) -> Result<Option<(TopicPartition, i64)>, LogError> {
+    fn place(&mut self) -> Result<Option<(TopicPartition, i64)>, LogError> {
         let inputs = &self.topology.membership.inputs;
         let known = self.held.iter().find_map(|(&partition, held)| {
             let place =
                 |(topic, next): (&String, &Option<i64>)| Some((TopicPartition::new(topic, partition), (*next)?));
             inputs.iter().zip(&held.positions).find_map(place)
         });
-        match (known, self.held.keys().next(), inputs.first()) {
-            (None, Some(&partition), Some(topic)) => {
+        match (known, self.held.iter_mut().next(), inputs.first()) {
+            (None, Some((&partition, held)), Some(topic)) => {
                 let at = TopicPartition::new(topic, partition);
                 let first = self.log.ends(&at)?.first;
+                held.positions[0] = Some(first);
                 Ok(Some((at, first)))
             }
             (known, ..) => Ok(known),
@@ -466,8 +501,8 @@ impl<M: Machine> Runner<M> {
         for restore in self.restoring.drain(..) {
             self.machine.release(restore.partition);
         }
-        for (at, _) in self.starts.drain(..) {
-            self.machine.release(at.partition);
+        for start in self.starts.drain(..) {
+            self.machine.release(start.at.partition);
         }
         self.held.clear();
         self.outbox.clear();

@@ -55,14 +55,19 @@ pub enum Notice<'a, M> {
 /// Hears what happens to a runner.
 pub type Observer<M> = Box<dyn FnMut(Notice<'_, M>) + Send>;
 
+/// What to do about partitions that do not fit.
+const WAY_OUT: &str = "Kafka can add partitions but not take them away: give the flow's other topics as many (kafka-topics \
+    --alter), but not a changelog (…-state), and start all instances under another application id (--application-id, \
+    TRAFFIC_APPLICATION_ID), which begins anew with a changelog that fits";
+
 /// The number of partitions that inputs and changelog share.
 pub(super) fn common_partitions(log: &dyn Log, topology: &Topology) -> Result<u32, LogError> {
-    let mut found: Option<(&String, u32)> = None;
     if let Some(tail) = &topology.tail
         && log.partitions(tail)? != Some(1)
     {
         return Err(LogError::Fatal(format!("topic {tail} must have one partition; create it with `traffic init`")));
     }
+    let mut found: Option<(&String, u32)> = None;
     for topic in topology.membership.inputs.iter().chain(&topology.changelog) {
         let Some(partitions) = log.partitions(topic)? else {
             return Err(LogError::Fatal(format!("topic {topic} does not exist; create it with `traffic init`")));
@@ -70,11 +75,21 @@ pub(super) fn common_partitions(log: &dyn Log, topology: &Topology) -> Result<u3
         match found {
             Some((first, expected)) if expected != partitions => {
                 return Err(LogError::Fatal(format!(
-                    "topic {topic} has {partitions} partitions, but {first} has {expected}; they are read together and must agree"
+                    "topic {topic} has {partitions} partitions, but {first} has {expected}; they are read together and must agree. {WAY_OUT}"
                 )));
             }
             _ => found = Some((topic, partitions)),
         }
     }
-    Ok(found.map_or(1, |(_, partitions)| partitions))
+    let Some((input, expected)) = found else { return Ok(1) };
+    // What is made of a partition goes to the partition of that number; or all of it to the one there is.
+    for output in &topology.outputs {
+        if let Some(partitions) = log.partitions(output)?.filter(|partitions| (2..expected).contains(partitions)) {
+            return Err(LogError::Fatal(format!(
+                "topic {output} has {partitions} partitions, but {input} has {expected}, and what is made of a partition is \
+                 written to the partition of that number. {WAY_OUT}"
+            )));
+        }
+    }
+    Ok(expected)
 }

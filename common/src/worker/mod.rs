@@ -26,7 +26,7 @@ use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::stream::kafka::{Failpoint, KafkaConfig, KafkaLog};
 use crate::stream::sqlite::SqliteLog;
-use crate::stream::{Log, LogError};
+use crate::stream::{Log, LogError, TopicSpec, Topology};
 use crate::telemetry;
 
 /// What every worker's command line takes.
@@ -133,15 +133,26 @@ impl Process {
         Ok(log)
     }
 
-    /// Makes an application's changelog beside its input, so that a second, independent run is one flag away.
+    /// Makes an application's changelog beside its input, so that a second, independent run is one flag away, and
+    /// verifies how the topics that are there forget: what is missing or has other partitions is the runner's affair.
     ///
     /// # Errors
-    /// If the log refuses.
-    pub fn ensure_changelog(&self, log: &dyn Log, application_id: &str, input: &str) -> Result<(), LogError> {
-        match log.partitions(input)? {
-            Some(partitions) => log.ensure_topics(&[self.config.topics.changelog(application_id, partitions)]),
-            // The runner says what is missing.
-            None => Ok(()),
+    /// If the log refuses; `Fatal` if a topic's cleanup policy would lose records.
+    pub fn ensure_topics(&self, log: &dyn Log, topology: &Topology) -> Result<(), LogError> {
+        let settings = &self.config.topics;
+        let flow = settings.specs();
+        let named = topology.membership.inputs.iter().chain(&topology.outputs).chain(&topology.tail);
+        for spec in flow.into_iter().filter(|spec| named.clone().any(|topic| *topic == spec.name)) {
+            if let Some(partitions) = log.partitions(&spec.name)? {
+                log.ensure_topics(&[TopicSpec { partitions, ..spec }])?;
+            }
+        }
+        let Some(input) = topology.membership.inputs.first() else { return Ok(()) };
+        let Some(partitions) = log.partitions(input)? else { return Ok(()) };
+        let changelog = settings.changelog(&topology.membership.application_id, partitions);
+        match log.partitions(&changelog.name)? {
+            Some(there) if there != partitions => Ok(()),
+            _ => log.ensure_topics(&[changelog]),
         }
     }
 

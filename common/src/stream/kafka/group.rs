@@ -55,14 +55,20 @@ impl Group {
         let inputs = &membership.inputs;
         let queues = partitions.max(1) * u32::try_from(inputs.len()).unwrap_or(u32::MAX);
         let queued = (PREFETCH_KBYTES / queues.max(1)).clamp(512, 4 * 1024).to_string();
+        // Whoever commits state with its offsets must not be led elsewhere by the client: where its offset is gone, the
+        // takeover says what that means.
+        let reset = if membership.transactional { "error" } else { "earliest" };
         let role = [
             ("group.id", membership.application_id.as_str()),
+            ("auto.offset.reset", reset),
             ("group.instance.id", &name),
             ("isolation.level", "read_committed"),
             // Topics read together: partition p of all of them goes to one member.
             ("partition.assignment.strategy", "range"),
             ("session.timeout.ms", SESSION_TIMEOUT_MS),
             ("heartbeat.interval.ms", HEARTBEAT_MS),
+            // New partitions hold records that nobody reads until they are noticed: 5 minutes by default.
+            ("topic.metadata.refresh.interval.ms", "10000"),
             ("queued.max.messages.kbytes", &queued),
             ("fetch.message.max.bytes", "524288"),
             // An end is known, and a resumed partition fetched, when the fetch before comes back.
@@ -164,9 +170,12 @@ impl Group {
             Kind::Unreachable => Ok(()),
             Kind::Fenced | Kind::DuplicateInstance | Kind::Fatal => Err(self.error("reading", error)),
             Kind::Retry => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                    Err(self.error(&format!("reading {:?}", self.inputs), error))
-                }
+                Some(
+                    RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::AutoOffsetReset
+                    | RDKafkaErrorCode::OffsetOutOfRange,
+                ) => Err(self.error(&format!("reading {:?}", self.inputs), error)),
                 _ => {
                     info!(%error, member = self.name, "consumer error, left to librdkafka");
                     Ok(())

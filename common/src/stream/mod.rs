@@ -6,7 +6,7 @@
 //! | `log.rs` | the port: [`Log`], [`Member`], records, errors |
 //! | `machine.rs` | [`Machine`] and its [`Outbox`] |
 //! | `topology.rs`, `held.rs` | a worker's place in the flow; what is known of a partition it holds |
-//! | `runner.rs` | poll → machine → one transaction of outputs, state and offsets |
+//! | `runner.rs`, `runner/commit.rs` | poll → machine → one transaction of outputs, state and offsets |
 //! | `place.rs` | up to where in the inputs a changelog has come, and what is refused |
 //! | `restore.rs` | what happens between an assignment and its first record |
 //! | `partitioner.rs` | murmur2, as Java producers partition |

@@ -75,9 +75,18 @@ impl Restore {
         }
         let committed = self.committed.take().unwrap_or_default();
         let mut starts = Vec::new();
-        for (number, (input, committed)) in self.inputs.iter().zip(committed).enumerate() {
+        for (number, (input, &committed)) in self.inputs.iter().zip(&committed).enumerate() {
             let changelog = self.changelog.as_ref().map(|changelog| (changelog, state.get(number).copied().flatten()));
-            let from = Found { input, group, committed, changelog, ends: log.ends(input)? }.start()?;
+            let found = Found { input, group, committed, changelog, ends: log.ends(input)? };
+            let from = found.start().or_else(|refusal| {
+                // They may differ because the group has gone on meanwhile: with others, without us.
+                let now = log.committed(group, &self.inputs)?;
+                Err(if now[number] == committed {
+                    refusal
+                } else {
+                    LogError::Retry(format!("{input} is read by others"))
+                })
+            })?;
             starts.push(Start { at: input.clone(), from, is_committed: from == committed });
         }
         Ok(Some(starts))

@@ -175,7 +175,7 @@ unit_and_integration() {
 }
 
 # One cluster for all of them, which ends with their process.
-cluster() { cargo test -p tests --test cluster -- --ignored --test-threads=1; }
+cluster() { cargo test --workspace --test cluster -- --ignored --test-threads=1; }
 
 readers() {
     local venv

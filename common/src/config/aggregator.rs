@@ -55,7 +55,7 @@ impl AggregatorSettings {
         within("aggregator.lateness", self.lateness, ms(0), 24 * hour, "0s to 24h");
         within("aggregator.idle", self.idle, s(1), hour, "1s to 1h");
         within("aggregator.state_expiry", self.state_expiry, 24 * hour, 24 * 365 * hour, "1d to 365d");
-        // A transaction is given up after 10 s.
+        // A transaction is given up after 8 s.
         within("aggregator.commit_interval", self.commit_interval, ms(1), s(5), "1ms to 5s");
         if let Some(interval) = self.reading_interval {
             within("aggregator.reading_interval", interval, s(1), s(300), "1s to 5m");

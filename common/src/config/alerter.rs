@@ -107,7 +107,7 @@ impl Default for SensorSilentSettings {
 impl AlerterSettings {
     pub(super) fn validate(&self, problems: &mut Problems) {
         let interval = self.commit_interval;
-        // A transaction is given up after 10 s.
+        // A transaction is given up after 8 s.
         let fits = interval >= Duration::from_millis(1) && interval <= Duration::from_secs(5);
         problems.require(fits, "alerter.commit_interval", units::shown(interval), "1ms to 5s");
         let mut names = BTreeSet::new();

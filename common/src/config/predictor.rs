@@ -47,7 +47,7 @@ impl PredictorSettings {
         let deadline_fits = self.deadline >= s(1) && self.deadline <= s(300);
         problems.require(deadline_fits, "predictor.deadline", units::shown(self.deadline), "1s to 5m");
         let interval_fits = self.commit_interval >= ms(1) && self.commit_interval <= s(5);
-        // A transaction is given up after 10 s.
+        // A transaction is given up after 8 s.
         problems.require(interval_fits, "predictor.commit_interval", units::shown(self.commit_interval), "1ms to 5s");
     }
 }

@@ -16,7 +16,7 @@ use super::held::Held;
 use super::log::{Event, Log, LogError, Member, Reader, TopicPartition};
 use super::machine::{Machine, Outbox};
 use super::restore::{Restore, Start};
-use super::topology::{Notice, Observer, Pace, Step, Topology, common_partitions};
+use super::topology::{Notice, Observer, Pace, Step, Topology, common_partitions, verify_partitions};
 use crate::clock::{Clock, has_passed};
 
 /// How long an urgent commit waits for one record more.
@@ -171,7 +171,7 @@ impl<M: Machine> Runner<M> {
             if !has_passed(self.pause_ms, self.lost_at_ms, now_ms) {
                 return Ok(Step::Waiting);
             }
-            self.verify_partitions()?;
+            verify_partitions(self.log.as_ref(), &self.topology, self.partitions)?;
             self.member = Some(self.log.join(&self.topology.membership)?);
             self.committed_at_ms = now_ms;
         }
@@ -264,17 +264,6 @@ impl<M: Machine> Runner<M> {
         Ok(Step::Worked)
     }
 
-    /// The topics must have as many partitions as when we began: machines are told once.
-    fn verify_partitions(&self) -> Result<(), LogError> {
-        match common_partitions(self.log.as_ref(), &self.topology)? {
-            now if now == self.partitions => Ok(()),
-            now => Err(LogError::Fatal(format!(
-                "{:?} have {now} partitions now, and had {} when this process began: start all instances again",
-                self.topology.membership.inputs, self.partitions
-            ))),
-        }
-    }
-
     /// Partitions are ours: forget what we hold, restore, then read on.
     fn take(&mut self, parts: &[TopicPartition]) -> Result<(), LogError> {
         let mut numbers: BTreeMap<u32, usize> = BTreeMap::new();
@@ -284,7 +273,7 @@ impl<M: Machine> Runner<M> {
         let inputs = self.topology.membership.inputs.clone();
         let whole = |number: u32, topics: usize| number < self.partitions && topics == inputs.len();
         if let Some((number, _)) = numbers.iter().find(|(number, topics)| !whole(**number, **topics)) {
-            self.verify_partitions()?;
+            verify_partitions(self.log.as_ref(), &self.topology, self.partitions)?;
             return Err(LogError::Fatal(format!(
                 "partition {number} of {inputs:?} was not assigned as a whole: all members of group {} must read the same topics with a range assignor",
                 self.topology.membership.application_id

@@ -93,3 +93,26 @@ pub(super) fn common_partitions(log: &dyn Log, topology: &Topology) -> Result<u3
     }
     Ok(expected)
 }
+
+/// The topics must have as many partitions as when the process began: machines are told once.
+pub(super) fn verify_partitions(log: &dyn Log, topology: &Topology, before: u32) -> Result<(), LogError> {
+    match common_partitions(log, topology) {
+        Ok(now) if now == before => Ok(()),
+        Ok(now) => Err(LogError::Fatal(format!(
+            "{:?} have {now} partitions now, and had {before} when this process began: start all instances again",
+            topology.membership.inputs
+        ))),
+        // A broker that has just started may not know of it yet; and what was deleted may be made again.
+        Err(LogError::Fatal(why)) if is_any_missing(log, topology)? => Err(LogError::Retry(why)),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_any_missing(log: &dyn Log, topology: &Topology) -> Result<bool, LogError> {
+    for topic in topology.membership.inputs.iter().chain(&topology.changelog).chain(&topology.tail) {
+        if log.partitions(topic)?.is_none() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

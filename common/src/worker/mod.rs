@@ -140,20 +140,23 @@ impl Process {
     /// If the log refuses; `Fatal` if a topic's cleanup policy would lose records.
     pub fn ensure_topics(&self, log: &dyn Log, topology: &Topology) -> Result<(), LogError> {
         let settings = &self.config.topics;
-        let flow = settings.specs();
-        let named = topology.membership.inputs.iter().chain(&topology.outputs).chain(&topology.tail);
-        for spec in flow.into_iter().filter(|spec| named.clone().any(|topic| *topic == spec.name)) {
-            if let Some(partitions) = log.partitions(&spec.name)? {
-                log.ensure_topics(&[TopicSpec { partitions, ..spec }])?;
+        let inputs = &topology.membership.inputs;
+        let mut specs = Vec::new();
+        for spec in settings.specs() {
+            let mut named = inputs.iter().chain(&topology.outputs).chain(&topology.tail);
+            if named.any(|topic| *topic == spec.name)
+                && let Some(partitions) = log.partitions(&spec.name)?
+            {
+                specs.push(TopicSpec { partitions, ..spec });
             }
         }
-        let Some(input) = topology.membership.inputs.first() else { return Ok(()) };
-        let Some(partitions) = log.partitions(input)? else { return Ok(()) };
-        let changelog = settings.changelog(&topology.membership.application_id, partitions);
-        match log.partitions(&changelog.name)? {
-            Some(there) if there != partitions => Ok(()),
-            _ => log.ensure_topics(&[changelog]),
+        if let Some(input) = specs.iter().find(|spec| inputs.first() == Some(&spec.name)) {
+            let changelog = settings.changelog(&topology.membership.application_id, input.partitions);
+            if log.partitions(&changelog.name)?.is_none_or(|there| there == changelog.partitions) {
+                specs.push(changelog);
+            }
         }
+        log.ensure_topics(&specs)
     }
 
     /// The configured log, if it answers now.

@@ -211,6 +211,13 @@ impl Flow {
         self.take(worker, instance).kill();
     }
 
+    /// Waits until it dies by itself, as a failpoint makes it.
+    pub fn expect_death(&mut self, worker: &str, instance: &str) {
+        let mut process = self.running.remove(&(index(worker), instance.to_owned())).expect("it was started");
+        let status = process.wait(DEADLINE);
+        assert!(!status.success(), "{worker} {instance} has ended in peace: {}", process.log());
+    }
+
     /// SIGTERM; returns once it is gone.
     pub fn stop(&mut self, worker: &str, instance: &str) {
         let mut process = self.take(worker, instance);

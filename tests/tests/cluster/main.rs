@@ -10,7 +10,7 @@
 //! | `flow.rs`, `watch.rs` | the flow under test; how its commits move |
 //!
 //! Long: `./test.sh --long`, or by hand
-//! `cargo test --release -p tests --test cluster -- --ignored --nocapture --test-threads=1`.
+//! `cargo test --release --workspace --test cluster -- --ignored --nocapture --test-threads=1`.
 
 mod brokers;
 mod flow;

@@ -64,6 +64,22 @@ fn restart_takeover_and_scaling_in() {
 
 #[test]
 #[ignore = "long: ./test.sh --long"]
+fn takeover_of_a_transaction_that_was_left_open() {
+    let Some(mut flow) = Flow::new(REGION, 23) else { return };
+    let dies = [("TRAFFIC_FAILPOINT", "60".to_owned())];
+    flow.start_all(&[AGGREGATOR], 2);
+    flow.start_with(AGGREGATOR, "i2", &dies);
+    flow.feed(100 * SECOND);
+    let (worst, _) =
+        measured(&mut flow, "died between offsets and commit, taken over by others", 25 * SECOND, |flow| {
+            flow.expect_death(AGGREGATOR, "i2");
+        });
+    flow.check(&[AGGREGATOR]);
+    assert!(worst <= TAKEOVER_MS + 1_000, "{worst}");
+}
+
+#[test]
+#[ignore = "long: ./test.sh --long"]
 fn rolling_restart() {
     let Some(mut flow) = Flow::new(REGION, 22) else { return };
     flow.start_all(&[AGGREGATOR], 3);

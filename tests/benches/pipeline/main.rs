@@ -17,6 +17,8 @@
 //! | `live.rs` | latency |
 //! | `usage.rs` | what a process has used, from `/proc` |
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark takes real time")]
+
 mod drain;
 mod limits;
 mod live;

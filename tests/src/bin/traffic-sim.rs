@@ -161,8 +161,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let began = Instant::now();
     let failed = tokio::task::spawn_blocking(move || {
         let (hunt, bar) = (Hunt::default(), progress(&arguments));
-        let jobs =
-            arguments.jobs.map_or_else(|| std::thread::available_parallelism().map_or(2, |n| n.get() as u64), |j| j);
+        let jobs = arguments.jobs.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |n| n.get() as u64));
         std::thread::scope(|scope| {
             (0..jobs).for_each(|_| drop(scope.spawn(|| hunt.go_on(&arguments, &stop, &bar))));
         });

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use crate::{services, unique, wait_until};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 static TURN: Mutex<()> = Mutex::new(());
-static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+/// Where it lives, and the process that cleans up after us: it outlives us, and nobody waits for it.
+static HOME: OnceLock<(PathBuf, Child)> = OnceLock::new();
 
 /// The brokers' numbers.
 pub const BROKERS: [u32; 3] = [1, 2, 3];
@@ -145,9 +146,9 @@ fn slot(name: &str, slots: u32) -> u32 {
     (hash & i32::MAX).cast_unsigned() % slots
 }
 
-/// Where the cluster lives; made by the first who asks, with a process that cleans up after us.
+/// Where the cluster lives; made by the first who asks.
 fn directory() -> &'static Path {
-    DIRECTORY.get_or_init(|| {
+    let (directory, _) = HOME.get_or_init(|| {
         let directory = std::env::temp_dir().join(unique("traffic-cluster"));
         std::fs::create_dir_all(&directory).expect("a directory");
         let keeper = Command::new("setsid")
@@ -158,9 +159,9 @@ fn directory() -> &'static Path {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        keeper.expect("setsid is there");
-        directory
-    })
+        (directory, keeper.expect("setsid is there"))
+    });
+    directory
 }
 
 fn script() -> PathBuf {

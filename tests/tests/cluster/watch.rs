@@ -39,7 +39,9 @@ impl Watch {
         let (stopped, topic) = (stop.clone(), flow.topics().events);
         let watching = std::thread::spawn(move || {
             let mut list = TopicPartitionList::new();
-            (0..PARTITIONS).for_each(|number| drop(list.add_partition(&topic, number.cast_signed())));
+            for number in 0..PARTITIONS {
+                list.add_partition(&topic, number.cast_signed());
+            }
             let (mut known, mut moves) = (BTreeMap::new(), Vec::new());
             while !stopped.load(Ordering::SeqCst) {
                 if let Ok(found) = consumer.committed_offsets(list.clone(), Duration::from_secs(2)) {

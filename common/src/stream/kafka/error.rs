@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_member_that_is_fenced_by_its_own_name_once_tries_again() {
         let explain = Explain { servers: "kafka:9092".to_owned(), member: String::new() };
-        let mut fenced = |member| {
+        let fenced = |member| {
             let error = KafkaError::ConsumerCommit(Code::FencedInstanceId);
             explain.of(member).error("committing", &error, &Reports::default())
         };

@@ -205,11 +205,14 @@ fn whose_events_were_deleted_and_made_again() {
 #[test]
 fn whose_events_were_deleted_and_made_again_while_they_run() {
     let Some(scene) = Scene::new() else { return };
-    scene.events("08:00");
+    for time in ["08:00", "09:00", "10:00"] {
+        scene.events(time);
+    }
     let worker = scene.start("aggregator", &["--instance", "one"]);
     wait_until(DEADLINE, "aggregates", || (!scene.aggregates().is_empty()).then_some(()));
     scene.make_again(EVENTS, "delete");
-    scene.events("09:00");
+    // Fewer than the worker has read: its offset is beyond the end.
+    scene.events("11:00");
     scene.is_refused(worker, &[EVENTS, "made again", "application id"]);
 }
 

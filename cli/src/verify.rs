@@ -79,7 +79,7 @@ fn report(args: &ArchiveArgs, dataset: Dataset, process: &Process) -> Result<Rep
     let (store, topics) = (process.store()?, process.config.topics.names());
     let mut verification = process.runtime().block_on(verify(&store, dataset, dataset.topic(&topics)))?;
     if !args.no_log {
-        verification.compare_with(process.log()?.as_ref())?;
+        verification.compare_with(process.log()?.as_ref(), &process.config.normaliser())?;
     }
     Ok(verification.report().clone())
 }

@@ -122,7 +122,7 @@ impl Archive {
     pub fn report(&self) -> Report {
         let mut verification =
             self.runtime.block_on(verify(&self.store, self.dataset, &self.topic)).expect("the store is read");
-        verification.compare_with(&self.log).expect("the log is read");
+        verification.compare_with(&self.log, &Normaliser::default()).expect("the log is read");
         verification.report().clone()
     }
 

@@ -24,6 +24,16 @@ pub struct ArchiveConfig {
     pub zstd_level: i32,
     /// A checkpoint is written when this many manifests have gathered.
     pub checkpoint_manifests: usize,
+    /// How often closed hours are looked through for files to merge, s; 0 is never.
+    pub compact_interval_s: u64,
+    /// An hour counts as closed this long after its end, s.
+    pub compact_after_s: u64,
+    /// An hour's files are merged from this many on.
+    pub compact_min_files: usize,
+    /// Merged files are about this large at most; so much is held in memory, compressed, while merging.
+    pub compact_file_bytes: u64,
+    /// Hours are removed this long after their end, days; 0 is never.
+    pub retain_days: u64,
     /// Longest one commit may take before it is given up and done anew, s.
     pub commit_timeout_s: u64,
     /// First pause before trying again; each further one is twice as long, ms.
@@ -42,6 +52,11 @@ impl Default for ArchiveConfig {
             open_hours: 64,
             zstd_level: 3,
             checkpoint_manifests: 64,
+            compact_interval_s: 3600,
+            compact_after_s: 3600,
+            compact_min_files: 4,
+            compact_file_bytes: 128 * MIB,
+            retain_days: 0,
             commit_timeout_s: 120,
             retry_min_ms: 500,
             retry_max_s: 30,
@@ -62,6 +77,13 @@ impl ArchiveConfig {
         within("open_hours", self.open_hours, 2..=1024)?;
         within("zstd_level", self.zstd_level, 1..=19)?;
         within("checkpoint_manifests", self.checkpoint_manifests, 2..=4096)?;
+        if self.compact_interval_s > 0 {
+            within("compact_interval_s", self.compact_interval_s, 1..=86_400)?;
+        }
+        within("compact_after_s", self.compact_after_s, 0..=30 * 86_400)?;
+        within("compact_min_files", self.compact_min_files, 2..=10_000)?;
+        within("compact_file_bytes", self.compact_file_bytes, MIB..=4096 * MIB)?;
+        within("retain_days", self.retain_days, 0..=36_525)?;
         // The log takes a member that has not polled for five minutes for dead.
         within("commit_timeout_s", self.commit_timeout_s, 1..=240)?;
         within("retry_min_ms", self.retry_min_ms, 1..=60_000)?;

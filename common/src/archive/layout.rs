@@ -1,6 +1,8 @@
 //! Where everything of the archive lies in the store.
 
 use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::Offset;
 
 use super::dataset::Dataset;
 
@@ -49,6 +51,12 @@ impl Table {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hour(i64);
 
+impl std::fmt::Display for Hour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.format("%Y-%m-%dT%H"))
+    }
+}
+
 impl Hour {
     /// The hour that an instant is in; what lies outside 1970-9999 goes to the first or the last one.
     #[must_use]
@@ -56,9 +64,40 @@ impl Hour {
         Self(at_ms.div_euclid(MS_PER_HOUR).clamp(0, LAST_HOUR))
     }
 
+    /// One past its last instant, epoch ms.
+    #[must_use]
+    pub fn end_ms(self) -> i64 {
+        (self.0 + 1) * MS_PER_HOUR
+    }
+
+    /// The day it belongs to.
+    #[must_use]
+    pub fn date(self) -> Date {
+        Offset::UTC.to_datetime(self.start()).date()
+    }
+
+    /// Reads the `date=…/hour=…` that a file lies in.
+    #[must_use]
+    pub fn of_path(path: &str) -> Option<Self> {
+        let mut parts = path.rsplit('/').skip(1);
+        let hour = parts.next()?.strip_prefix("hour=")?.parse().ok().filter(|hour| (0..24).contains(hour))?;
+        let date: Date = parts.next()?.strip_prefix("date=")?.parse().ok()?;
+        let start = Offset::UTC.to_timestamp(date.at(hour, 0, 0, 0)).ok()?;
+        Some(Self::of_ms(start.as_millisecond()))
+    }
+
+    /// The directory of its files below its table's.
+    #[must_use]
+    pub fn dir(self) -> String {
+        self.format("date=%Y-%m-%d/hour=%H")
+    }
+
+    fn start(self) -> Timestamp {
+        Timestamp::from_second(self.0 * 3600).expect("an hour of the years 1970-9999")
+    }
+
     fn format(self, format: &str) -> String {
-        let at = Timestamp::from_second(self.0 * 3600).expect("an hour of the years 1970-9999");
-        at.strftime(format).to_string()
+        self.start().strftime(format).to_string()
     }
 }
 
@@ -108,10 +147,60 @@ impl Place {
     /// A batch's file as readers find it; its name is its own for ever.
     #[must_use]
     pub fn data(&self, first: i64, batch: &str, table: Table, hour: Hour) -> String {
-        let hour = hour.format("date=%Y-%m-%d/hour=%H");
-        format!("{}/{hour}/{}-{}-{first:020}-{batch}.parquet", table.dir(), self.topic, self.partition)
+        format!("{}/{}/{}-{}-{first:020}-{batch}.parquet", table.dir(), hour.dir(), self.topic, self.partition)
     }
 }
+
+/// A topic's compactions, a chain of their own: each has a number, one above the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compactions {
+    pub topic: String,
+}
+
+impl Compactions {
+    /// Holds the manifests.
+    #[must_use]
+    pub fn commits(&self) -> String {
+        format!("{}/{COMPACTED}", commits_of(&self.topic))
+    }
+
+    #[must_use]
+    pub fn manifest(&self, number: i64) -> String {
+        format!("{}/{number:020}.json", self.commits())
+    }
+
+    /// Holds what compactions are about to put into readers' sight, and what they have taken out of it.
+    #[must_use]
+    pub fn batches(&self) -> String {
+        format!("{ROOT}/_tmp/{}/{COMPACTED}", self.topic)
+    }
+
+    #[must_use]
+    pub fn batch(&self, number: i64, id: &str) -> String {
+        format!("{}/{number:020}-{id}", self.batches())
+    }
+
+    /// The merged file until it is committed.
+    #[must_use]
+    pub fn temporary(&self, number: i64, id: &str) -> String {
+        format!("{}/merged.parquet", self.batch(number, id))
+    }
+
+    /// Where a file lies that was taken out of readers' sight.
+    #[must_use]
+    pub fn taken(&self, number: i64, id: &str, path: &str) -> String {
+        format!("{}/taken/{}", self.batch(number, id), path.rsplit('/').next().unwrap_or_default())
+    }
+
+    /// The merged file as readers find it.
+    #[must_use]
+    pub fn data(&self, number: i64, id: &str, table: Table, hour: Hour) -> String {
+        format!("{}/{}/{}-{COMPACTED}-{number:020}-{id}.parquet", table.dir(), hour.dir(), self.topic)
+    }
+}
+
+/// Stands for a partition's number in the names of merged files.
+const COMPACTED: &str = "compacted";
 
 const CHECKPOINT: &str = "checkpoint-";
 
@@ -149,18 +238,29 @@ pub fn batch_name(name: &str) -> Option<(i64, &str)> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DataName<'a> {
     pub topic: &'a str,
-    pub partition: u32,
-    pub first: i64,
+    pub origin: Origin,
+    /// The batch's or compaction's id.
     pub batch: &'a str,
 }
 
-/// Reads the name that [`Place::data`] gives a file.
+/// Who wrote a data file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Partition { partition: u32, first: i64 },
+    Compaction { number: i64 },
+}
+
+/// Reads the name that [`Place::data`] or [`Compactions::data`] gives a file.
 #[must_use]
 pub fn data_name(name: &str) -> Option<DataName<'_>> {
     let (rest, batch) = name.strip_suffix(".parquet")?.rsplit_once('-')?;
     let (rest, first) = rest.rsplit_once('-')?;
     let (topic, partition) = rest.rsplit_once('-')?;
-    Some(DataName { topic, partition: partition.parse().ok()?, first: number(first)?, batch })
+    let origin = match partition {
+        COMPACTED => Origin::Compaction { number: number(first)? },
+        partition => Origin::Partition { partition: partition.parse().ok()?, first: number(first)? },
+    };
+    Some(DataName { topic, origin, batch })
 }
 
 fn number(text: &str) -> Option<i64> {
@@ -221,7 +321,18 @@ mod tests {
         let place = place();
         let path = place.data(7, BATCH, RAW, Hour::of_ms(0));
         let name = path.rsplit('/').next().expect("a name");
-        assert_eq!(data_name(name), Some(DataName { topic: "traffic-events", partition: 3, first: 7, batch: BATCH }));
+        let origin = Origin::Partition { partition: 3, first: 7 };
+        assert_eq!(data_name(name), Some(DataName { topic: "traffic-events", origin, batch: BATCH }));
+        let compactions = Compactions { topic: "traffic-events".to_owned() };
+        let path = compactions.data(7, BATCH, RAW, Hour::of_ms(0));
+        assert_eq!(path, format!("/traffic-data/raw/date=1970-01-01/hour=00/traffic-events-compacted-{:020}-{BATCH}.parquet", 7));
+        let origin = Origin::Compaction { number: 7 };
+        let name = path.rsplit('/').next().expect("a name");
+        assert_eq!(data_name(name), Some(DataName { topic: "traffic-events", origin, batch: BATCH }));
+        let hour = Hour::of_ms(1_790_000_000_000);
+        assert_eq!(Hour::of_path(&compactions.data(7, BATCH, RAW, hour)), Some(hour));
+        assert_eq!(hour.to_string(), "2026-09-21T14");
+        assert_eq!(Hour::of_path("/traffic-data/raw/README"), None);
         let name = |path: String| path.rsplit('/').next().expect("a name").to_owned();
         assert_eq!(commit_file(&name(place.manifest(7))), Some(CommitFile::Manifest { first: 7 }));
         assert_eq!(commit_file(&name(place.checkpoint(7))), Some(CommitFile::Checkpoint { end: 7 }));

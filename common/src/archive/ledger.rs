@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::ArchiveError;
 use super::concurrent::try_all;
@@ -67,6 +68,17 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Sums up all that is committed, so that none of its files is asked for again. May be done beside the owner: at
+    /// worst that one finds itself overtaken and takes its partition over anew.
+    pub(super) async fn settle(store: &Store, place: &Place) -> Result<Self, ArchiveError> {
+        let mut ledger = Self::load(store, place).await?;
+        if let Some(newest) = ledger.chain.manifests.last() {
+            finish(store, place, newest).await?;
+            ledger.write_checkpoint().await?;
+        }
+        Ok(ledger)
+    }
+
     pub(super) fn place(&self) -> &Place {
         &self.place
     }
@@ -79,7 +91,7 @@ impl Ledger {
     pub(super) async fn commit(&mut self, manifest: Manifest) -> Result<Committed, ArchiveError> {
         let path = self.place.manifest(manifest.first);
         let batch_dir = self.place.batch(manifest.first, &manifest.batch);
-        match self.claim(&path, &manifest).await? {
+        match claim_path(&self.store, &path, &manifest, |manifest| &manifest.batch).await? {
             Claim::Won => {}
             Claim::Lost => {
                 self.store.delete_dir(&batch_dir).await?;
@@ -97,25 +109,6 @@ impl Ledger {
         finish(&self.store, &self.place, &manifest).await?;
         self.chain.manifests.push(manifest);
         Ok(Committed::Done)
-    }
-
-    async fn claim(&self, path: &str, manifest: &Manifest) -> Result<Claim, ArchiveError> {
-        let created = match self.store.create_if_absent(path, encode(manifest)).await {
-            Ok(creation) => Some(creation),
-            Err(StoreError::Retry(error)) => {
-                tracing::warn!(path, error, "creating a manifest was not answered: reading it back");
-                None
-            }
-            Err(error @ StoreError::Fatal(_)) => return Err(error.into()),
-        };
-        if created == Some(Creation::Created) {
-            return Ok(claim(created, None, &manifest.batch));
-        }
-        let found = match self.store.read(path).await? {
-            Some(content) => Some(decode::<Manifest>(path, &content)?.batch),
-            None => None,
-        };
-        Ok(claim(created, found.as_deref(), &manifest.batch))
     }
 
     /// Sums the chain up and removes the manifests that are summed up.
@@ -162,6 +155,31 @@ impl Ledger {
     }
 }
 
+/// Creates a document, and says whose there is then; `id` tells them apart.
+pub(super) async fn claim_path<T: Serialize + DeserializeOwned>(
+    store: &Store,
+    path: &str,
+    document: &T,
+    id: fn(&T) -> &str,
+) -> Result<Claim, ArchiveError> {
+    let created = match store.create_if_absent(path, encode(document)).await {
+        Ok(creation) => Some(creation),
+        Err(StoreError::Retry(error)) => {
+            tracing::warn!(path, error, "creating a manifest was not answered: reading it back");
+            None
+        }
+        Err(error @ StoreError::Fatal(_)) => return Err(error.into()),
+    };
+    if created == Some(Creation::Created) {
+        return Ok(claim(created, None, id(document)));
+    }
+    let found: Option<T> = match store.read(path).await? {
+        Some(content) => Some(decode(path, &content)?),
+        None => None,
+    };
+    Ok(claim(created, found.as_ref().map(id), id(document)))
+}
+
 /// The end of the newest checkpoint; 0 without one.
 async fn checkpoint_end(store: &Store, place: &Place) -> Result<i64, ArchiveError> {
     let entries = store.list(&place.commits(), false).await?;
@@ -197,21 +215,25 @@ async fn load_from(store: &Store, place: &Place, end: i64) -> Result<Result<Chai
 
 /// Gives a manifest's files their names, from wherever an earlier try stopped.
 async fn finish(store: &Store, place: &Place, manifest: &Manifest) -> Result<(), ArchiveError> {
-    try_all(manifest.files.iter().map(|file| place_file(store, file)).collect()).await?;
+    let missing = try_all(manifest.files.iter().map(|file| place_file(store, file)).collect()).await?;
+    if let Some(file) = missing.into_iter().flatten().next()
+        // Once it is summed up, its files may be compacted.
+        && validity(manifest.first, checkpoint_end(store, place).await?) == Validity::Valid
+    {
+        return Err(ArchiveError::Fatal(format!(
+            "{}: a committed file is missing, and {} too; restore it from a backup",
+            file.path, file.temporary
+        )));
+    }
     store.delete_dir(&place.batch(manifest.first, &manifest.batch)).await?;
     Ok(())
 }
 
-async fn place_file(store: &Store, file: &DataFile) -> Result<(), ArchiveError> {
+/// Returns the file if it is neither where it was written nor where it belongs.
+async fn place_file<'f>(store: &Store, file: &'f DataFile) -> Result<Option<&'f DataFile>, ArchiveError> {
     let renaming = store.rename(&file.temporary, &file.path).await?;
     let target = renaming != Renaming::SourceMissing || store.exists(&file.path).await?;
-    match placement(renaming, target) {
-        Placement::Done => Ok(()),
-        Placement::Missing => Err(ArchiveError::Fatal(format!(
-            "{}: a committed file is missing, and {} too; restore it from a backup",
-            file.path, file.temporary
-        ))),
-    }
+    Ok((placement(renaming, target) == Placement::Missing).then_some(file))
 }
 
 fn encode(document: &impl Serialize) -> Bytes {

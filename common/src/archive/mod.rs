@@ -21,11 +21,13 @@
 //! | `batch.rs` | what is open between two commits: rows and files per hour |
 //! | `sink.rs` | sessions until the end, pauses between them |
 //! | `session.rs` | one membership: log → batches → commits |
+//! | `compaction/` | merges closed hours' files, removes hours that are too old |
 //! | `verify.rs` | proves the invariant over an archive, and against the log |
 
 mod batch;
 mod classify;
 mod column;
+pub mod compaction;
 mod concurrent;
 pub mod config;
 mod dataset;

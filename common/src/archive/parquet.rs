@@ -52,6 +52,11 @@ impl ParquetFile {
         self.send().await
     }
 
+    /// Adds a fact to the footer.
+    pub(super) fn say(&mut self, fact: KeyValue) {
+        self.encoder.append_key_value_metadata(fact);
+    }
+
     /// Writes the footer and closes the file.
     pub(super) async fn close(mut self) -> Result<(u64, u64), ArchiveError> {
         self.encoder.finish()?;

@@ -1,5 +1,6 @@
 //! The sink over a log of fixed content: exactly once under every fault at every operation of the store.
 
+mod compaction;
 mod fake_log;
 mod faults;
 mod processed;
@@ -123,7 +124,7 @@ impl Setup {
             .runtime
             .block_on(verify(store, self.dataset, self.dataset.topic(&Topics::default())))
             .expect("the store can be read");
-        verification.compare_with(&self.log).expect("the log can be read");
+        verification.compare_with(&self.log, &Normaliser::default()).expect("the log can be read");
         verification.report().clone()
     }
 

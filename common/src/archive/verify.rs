@@ -10,12 +10,15 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::ArchiveError;
+use super::classify::classify;
+use super::compaction::{Compaction, Retired, Standing, newest, standing};
 use super::dataset::Dataset;
-use super::layout::{DataName, Place, Table, commits_of, data_name};
+use super::layout::{Compactions, DataName, Origin, Place, Table, commits_of, data_name};
 use super::ledger::Ledger;
 use super::manifest::{DataFile, Kind};
+use crate::model::Normaliser;
 use crate::store::{Entry, Store};
-use crate::stream::{Log, LogError, TopicPartition};
+use crate::stream::{Log, LogError, Record, TopicPartition};
 
 /// Problems listed in full; the rest are counted.
 const LISTED: usize = 100;
@@ -25,6 +28,10 @@ const LISTED: usize = 100;
 pub struct Report {
     pub topic: String,
     pub partitions: Vec<PartitionReport>,
+    /// Compactions so far.
+    pub compactions: i64,
+    /// What retention has removed.
+    pub retired: Retired,
     /// The first problems found.
     pub problems: Vec<String>,
     /// Problems beyond those.
@@ -64,7 +71,9 @@ impl Report {
 /// An archive that was read through.
 #[derive(Debug)]
 pub struct Verification {
+    dataset: Dataset,
     report: Report,
+    newest: Option<Compaction>,
     offsets: BTreeMap<u32, Offsets>,
 }
 
@@ -75,8 +84,18 @@ pub struct Verification {
 /// # Errors
 /// The store cannot be read.
 pub async fn verify(store: &Store, dataset: Dataset, topic: &str) -> Result<Verification, ArchiveError> {
-    let report = Report { topic: topic.to_owned(), partitions: Vec::new(), problems: Vec::new(), more_problems: 0 };
-    let mut verification = Verification { report, offsets: BTreeMap::new() };
+    let compactions = Compactions { topic: topic.to_owned() };
+    let newest = newest(store, &compactions).await?;
+    let report = Report {
+        topic: topic.to_owned(),
+        partitions: Vec::new(),
+        compactions: newest.as_ref().map_or(0, |newest| newest.number + 1),
+        retired: newest.as_ref().map(|newest| newest.retired.clone()).unwrap_or_default(),
+        problems: Vec::new(),
+        more_problems: 0,
+    };
+    let mut verification = Verification { dataset, report, newest, offsets: BTreeMap::new() };
+    verification.compaction(store, &compactions).await?;
     let mut named: HashMap<String, DataFile> = HashMap::new();
     for entry in store.list(&commits_of(topic), false).await? {
         let Ok(partition) = entry.name().parse() else { continue };
@@ -112,6 +131,30 @@ impl Verification {
     #[must_use]
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    async fn compaction(&mut self, store: &Store, compactions: &Compactions) -> Result<(), ArchiveError> {
+        let Some(newest) = &self.newest else { return Ok(()) };
+        let problem = match standing(store, newest).await? {
+            Standing::Done => return Ok(()),
+            Standing::HalfDone => "is half done; the next one finishes it (`traffic compact`)",
+            Standing::Broken => "is half done, and its merged file is gone: restore it from a backup",
+        };
+        self.report.problem(format!("{}: {problem}", compactions.manifest(newest.number)));
+        Ok(())
+    }
+
+    /// Whether the commits know of a file.
+    fn is_known(&self, name: DataName<'_>, named: bool) -> bool {
+        match name.origin {
+            Origin::Partition { partition, first } => {
+                let partition = self.report.partitions.iter().find(|p| p.partition == partition);
+                named || first < partition.map_or(0, |p| p.checkpoint_end)
+            }
+            Origin::Compaction { number } => self.newest.as_ref().is_some_and(|newest| {
+                number < newest.number || number == newest.number && name.batch == newest.id
+            }),
+        }
     }
 
     async fn chain(
@@ -153,9 +196,7 @@ impl Verification {
         named: Option<DataFile>,
     ) -> Result<(), ArchiveError> {
         let path = &entry.path;
-        let partition = self.report.partitions.iter().find(|p| p.partition == name.partition);
-        let checkpoint_end = partition.map_or(0, |p| p.checkpoint_end);
-        if named.is_none() && name.first >= checkpoint_end {
+        if !self.is_known(name, named.is_some()) {
             self.report.problem(format!("{path}: no manifest names it"));
         }
         if let Some(file) = named.as_ref().filter(|file| file.size_bytes != entry.size_bytes) {
@@ -191,8 +232,11 @@ impl Verification {
             let PartitionReport { partition, end, rows, gaps, .. } = partition;
             let offsets = self.offsets.entry(*partition).or_default();
             let found = offsets.count(0, i64::MAX);
-            if found != *rows {
-                problems.push(format!("partition {partition}: {found} rows are in files, manifests say {rows}"));
+            let retired = self.report.retired.rows.get(partition).copied().unwrap_or(0);
+            if found + retired != *rows {
+                problems.push(format!(
+                    "partition {partition}: {found} rows are in files and {retired} were removed, manifests say {rows}"
+                ));
             }
             let beyond = found - offsets.count(0, *end);
             if beyond > 0 {
@@ -219,7 +263,11 @@ impl Verification {
     ///
     /// # Errors
     /// The log cannot be read.
-    pub fn compare_with(&mut self, log: &dyn Log) -> Result<(), LogError> {
+    pub fn compare_with(&mut self, log: &dyn Log, normaliser: &Normaliser) -> Result<(), LogError> {
+        let (dataset, retired_before_ms) = (self.dataset, self.report.retired.before_ms);
+        let is_retired = |record: &Record<'_>| {
+            retired_before_ms > 0 && classify(dataset, normaliser, record).home.1.end_ms() <= retired_before_ms
+        };
         for PartitionReport { partition, end, .. } in self.report.partitions.clone() {
             let at = TopicPartition::new(self.report.topic.clone(), partition);
             let first = log.ends(&at)?.first;
@@ -230,8 +278,9 @@ impl Verification {
                 let more = reader.next(&mut |record| {
                     past_end |= record.offset >= end;
                     if record.offset < end && record.watermark_ms().is_none() {
-                        committed += 1;
-                        if !offsets.contains(record.offset) {
+                        if offsets.contains(record.offset) {
+                            committed += 1;
+                        } else if !is_retired(&record) {
                             missing.push(record.offset);
                         }
                     }
@@ -241,7 +290,7 @@ impl Verification {
                 }
             }
             let archived = offsets.count(first, end);
-            let surplus = archived - (committed - missing.len() as u64);
+            let surplus = archived - committed;
             for offset in missing {
                 self.report.problem(format!("{at}: offset {offset} is committed in the log, but in no file"));
             }

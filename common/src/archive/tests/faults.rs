@@ -9,18 +9,18 @@ use crate::store::memory::{Fault, Hook, MemoryStore};
 
 /// What goes wrong at one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trouble {
+pub(super) enum Trouble {
     FailBefore,
     FailAfter,
     Late(u64),
     CrashBefore,
     CrashAfter,
     CrashLate(u64),
-    /// Another sink runs to its end meanwhile, then we go on, outdated.
+    /// Another process runs to its end meanwhile, then we go on, outdated.
     Sleep,
 }
 
-const TROUBLES: [Trouble; 8] = [
+pub(super) const TROUBLES: [Trouble; 8] = [
     Trouble::FailBefore,
     Trouble::FailAfter,
     Trouble::Late(1),
@@ -49,10 +49,11 @@ fn small() -> Setup {
     setup
 }
 
-/// Decides by the number of the operation what goes wrong at it.
-fn hook(
+/// Decides by the number of the operation what goes wrong at it; `other` runs while a process sleeps.
+pub(super) fn hook(
     setup: &Arc<Setup>,
     memory: &MemoryStore,
+    other: impl Fn(&Setup, &MemoryStore) + Send + Sync + 'static,
     decide: impl Fn(u64) -> Option<Trouble> + Send + Sync + 'static,
 ) -> Hook {
     let (setup, memory) = (Arc::clone(setup), memory.clone());
@@ -75,8 +76,7 @@ fn hook(
             Trouble::Sleep => {
                 // A thread of its own: this one is inside a call to the store.
                 std::thread::scope(|scope| {
-                    let other = scope.spawn(|| setup.run(&Store::Memory(memory.clone())));
-                    other.join().expect("the other sink does not panic").expect("nor fail");
+                    scope.spawn(|| other(&setup, &memory)).join().expect("the other does not panic");
                 });
                 None
             }
@@ -92,7 +92,10 @@ fn survive(
 ) -> bool {
     let met = Arc::new(AtomicBool::new(false));
     let noted = Arc::clone(&met);
-    let hook = hook(setup, memory, move |n| {
+    let other = |setup: &Setup, memory: &MemoryStore| {
+        setup.run(&Store::Memory(memory.clone())).expect("the other sink comes to the end");
+    };
+    let hook = hook(setup, memory, other, move |n| {
         let trouble = decide(n);
         noted.fetch_or(trouble.is_some(), Ordering::Relaxed);
         trouble
@@ -127,7 +130,7 @@ fn one_fault_at_any_operation_loses_and_doubles_nothing() {
 }
 
 /// A small generator of its own, so that a seed means the same for ever.
-fn random(seed: u64, n: u64) -> u64 {
+pub(super) fn random(seed: u64, n: u64) -> u64 {
     let mut x = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(n.wrapping_mul(0xbf58_476d_1ce4_e5b9));
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

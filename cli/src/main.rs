@@ -1,6 +1,7 @@
 //! `traffic`: everything an operator does.
 
 mod alerts;
+mod compact;
 mod demo;
 mod feed;
 mod flow;
@@ -45,6 +46,7 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     Lag(lag::LagArgs),
     Inspect(inspect::InspectArgs),
+    Compact(compact::CompactArgs),
     Verify(verify::VerifyArgs),
 }
 
@@ -90,6 +92,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Migrate(args) => migrate::run(args, &process),
         Command::Lag(args) => lag::run(args, process.log()?.as_ref(), &flow::readings(&process.config)),
         Command::Inspect(args) => inspect::run(args, &process),
+        Command::Compact(args) => compact::run(args, &process),
         Command::Verify(args) => verify::run(args, &process),
     }
 }

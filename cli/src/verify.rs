@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use common::archive::Dataset;
-use common::archive::verify::{Report, verify};
+use common::archive::verify::{Report, repair, verify};
 use common::worker::Process;
 
 /// Prove what must hold
@@ -24,6 +24,8 @@ enum What {
   traffic verify archive                         events, aggregates and predictions: reads every file's offsets
                                                  and compares them with the log
   traffic verify archive --dataset aggregates    one of them
+  traffic verify archive --repair                finishes first what a crash left half done; the workers do so
+                                                 themselves when they come back, so this is for when they do not
   traffic verify archive --json | jq .problems   a report a dataset, each a JSON object on a line of its own
 
 Exits 1 if anything is missing, doubled, unreadable or not named by a manifest. Rows that retention has
@@ -32,6 +34,9 @@ struct ArchiveArgs {
     /// Only these [default: all]
     #[arg(long = "dataset")]
     datasets: Vec<Name>,
+    /// First finish commits and compactions that a crash left half done, and remove what no commit can name any more
+    #[arg(long)]
+    repair: bool,
     /// Do not compare with the log
     #[arg(long)]
     no_log: bool,
@@ -41,10 +46,18 @@ struct ArchiveArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Name {
+pub enum Name {
     Events,
     Aggregates,
     Predictions,
+}
+
+impl Name {
+    /// All of them if none is named.
+    pub fn chosen(names: &[Self]) -> impl Iterator<Item = Dataset> {
+        let names = if names.is_empty() { Self::value_variants() } else { names };
+        names.iter().map(|name| (*name).into())
+    }
 }
 
 impl From<Name> for Dataset {
@@ -59,10 +72,9 @@ impl From<Name> for Dataset {
 
 pub fn run(args: &VerifyArgs, process: &Process) -> Result<()> {
     let What::Archive(args) = &args.what;
-    let names = if args.datasets.is_empty() { Name::value_variants() } else { &args.datasets };
     let mut unsound = Vec::new();
-    for name in names {
-        let report = report(args, (*name).into(), process)?;
+    for dataset in Name::chosen(&args.datasets) {
+        let report = report(args, dataset, process)?;
         if args.json {
             println!("{}", serde_json::to_string(&report)?);
         } else {
@@ -77,7 +89,14 @@ pub fn run(args: &VerifyArgs, process: &Process) -> Result<()> {
 
 fn report(args: &ArchiveArgs, dataset: Dataset, process: &Process) -> Result<Report> {
     let (store, topics) = (process.store()?, process.config.topics.names());
-    let mut verification = process.runtime().block_on(verify(&store, dataset, dataset.topic(&topics)))?;
+    let topic = dataset.topic(&topics);
+    if args.repair {
+        let repaired = process.runtime().block_on(repair(&store, topic))?;
+        if !args.json {
+            println!("{topic}: {repaired}");
+        }
+    }
+    let mut verification = process.runtime().block_on(verify(&store, dataset, topic))?;
     if !args.no_log {
         verification.compare_with(process.log()?.as_ref(), &process.config.normaliser())?;
     }
@@ -93,6 +112,10 @@ fn print(report: &Report) {
     }
     for p in &report.partitions {
         println!("{:>9} {:>14} {:>10} {:>14} {:>5}", p.partition, p.end, p.manifests, p.rows, p.gaps.len());
+    }
+    if report.compactions > 0 {
+        let removed: u64 = report.retired.rows.values().sum();
+        println!("{} compactions; {removed} rows removed by retention", report.compactions);
     }
     report.problems.iter().for_each(|problem| println!("problem: {problem}"));
     if report.more_problems > 0 {

@@ -78,7 +78,7 @@ impl ArchiveConfig {
         within("zstd_level", self.zstd_level, 1..=19)?;
         within("checkpoint_manifests", self.checkpoint_manifests, 2..=4096)?;
         if self.compact_interval_s > 0 {
-            within("compact_interval_s", self.compact_interval_s, 1..=86_400)?;
+            within("compact_interval_s", self.compact_interval_s, 1..=30 * 86_400)?;
         }
         within("compact_after_s", self.compact_after_s, 0..=30 * 86_400)?;
         within("compact_min_files", self.compact_min_files, 2..=10_000)?;

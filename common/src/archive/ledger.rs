@@ -79,6 +79,13 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Does what its next owner would: finishes the newest commit, and removes what nobody can commit any more.
+    /// Returns how many batches it removed.
+    pub(super) async fn repair(store: &Store, place: &Place) -> Result<usize, ArchiveError> {
+        let mut ledger = Self::settle(store, place).await?;
+        ledger.clear().await
+    }
+
     pub(super) fn place(&self) -> &Place {
         &self.place
     }
@@ -135,7 +142,7 @@ impl Ledger {
     }
 
     /// Removes void manifests, old checkpoints and batches that nobody can commit any more.
-    async fn clear(&mut self) -> Result<(), ArchiveError> {
+    async fn clear(&mut self) -> Result<usize, ArchiveError> {
         let found = self.store.list(&self.place.batches(), false).await?;
         let batches: Vec<(i64, &str, &str)> = found
             .iter()
@@ -150,8 +157,7 @@ impl Ledger {
         let named: BTreeSet<&str> = self.chain.manifests.iter().map(|m| m.batch.as_str()).collect();
         let end = self.chain.checkpoint.end;
         let dead = batches.iter().filter(|(first, batch, _)| leftover(*first, batch, &named, end) == Leftover::Remove);
-        try_all(dead.map(|(.., path)| self.store.delete_dir(path)).collect()).await?;
-        Ok(())
+        Ok(try_all(dead.map(|(.., path)| self.store.delete_dir(path)).collect()).await?.len())
     }
 }
 

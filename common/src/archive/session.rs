@@ -87,6 +87,9 @@ impl<'s> Session<'s> {
                 return self.commit_offsets(member);
             }
             self.commit_offsets(member)?;
+            if self.owned.contains_key(&0) && !self.control.exit_at_end {
+                self.health.schedule.look(self.sink);
+            }
         }
     }
 

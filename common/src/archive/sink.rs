@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::dataset::Dataset;
+use super::schedule::Schedule;
 use super::session::Session;
 use super::{ArchiveConfig, ArchiveError};
 use crate::clock::Clock;
@@ -76,6 +77,7 @@ pub(super) struct Health {
     failures: u32,
     /// The last flush failed: reading the store is no proof of health, a flush is.
     pub(super) flush_failed: bool,
+    pub(super) schedule: Schedule,
 }
 
 impl Health {

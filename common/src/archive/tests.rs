@@ -91,6 +91,7 @@ impl Setup {
             checkpoint_manifests: 3,
             open_hours: 3,
             retry_min_ms: 1,
+            compact_interval_s: 0,
             ..ArchiveConfig::default()
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();

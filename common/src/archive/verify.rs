@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::ArchiveError;
 use super::classify::classify;
-use super::compaction::{Compaction, Retired, Standing, newest, standing};
+use super::compaction::{Compaction, Retired, Standing, finish, newest, standing};
 use super::dataset::Dataset;
 use super::layout::{Compactions, DataName, Origin, Place, Table, commits_of, data_name};
 use super::ledger::Ledger;
@@ -97,9 +97,8 @@ pub async fn verify(store: &Store, dataset: Dataset, topic: &str) -> Result<Veri
     let mut verification = Verification { dataset, report, newest, offsets: BTreeMap::new() };
     verification.compaction(store, &compactions).await?;
     let mut named: HashMap<String, DataFile> = HashMap::new();
-    for entry in store.list(&commits_of(topic), false).await? {
-        let Ok(partition) = entry.name().parse() else { continue };
-        verification.chain(store, &Place { topic: topic.to_owned(), partition }, &mut named).await?;
+    for place in places(store, topic).await? {
+        verification.chain(store, &place, &mut named).await?;
     }
     for entry in data_files(store, dataset).await? {
         match data_name(entry.name()) {
@@ -116,6 +115,46 @@ pub async fn verify(store: &Store, dataset: Dataset, topic: &str) -> Result<Veri
     }
     verification.count();
     Ok(verification)
+}
+
+/// What [`repair`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Repaired {
+    pub partitions: usize,
+    /// Batches that nobody can commit any more.
+    pub removed_batches: usize,
+    /// Whether the newest compaction was half done.
+    pub finished_compaction: bool,
+}
+
+impl std::fmt::Display for Repaired {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { partitions, removed_batches, finished_compaction } = self;
+        let compaction = if *finished_compaction { ", 1 compaction finished" } else { "" };
+        write!(f, "{partitions} partitions looked through, {removed_batches} dead batches removed{compaction}")
+    }
+}
+
+/// Finishes what a crash left half done and removes what nobody can commit any more, as the next owners would. Safe
+/// beside running workers.
+///
+/// # Errors
+/// The store does not answer, or a file is missing that nothing but a backup can bring back.
+pub async fn repair(store: &Store, topic: &str) -> Result<Repaired, ArchiveError> {
+    let mut repaired = Repaired::default();
+    for place in places(store, topic).await? {
+        repaired.removed_batches += Ledger::repair(store, &place).await?;
+        repaired.partitions += 1;
+    }
+    repaired.finished_compaction = finish(store, &Compactions { topic: topic.to_owned() }).await?;
+    Ok(repaired)
+}
+
+/// The partitions that an archive holds.
+pub(super) async fn places(store: &Store, topic: &str) -> Result<Vec<Place>, ArchiveError> {
+    let entries = store.list(&commits_of(topic), false).await?;
+    let partitions = entries.iter().filter_map(|entry| entry.name().parse().ok());
+    Ok(partitions.map(|partition| Place { topic: topic.to_owned(), partition }).collect())
 }
 
 async fn data_files(store: &Store, dataset: Dataset) -> Result<Vec<Entry>, ArchiveError> {

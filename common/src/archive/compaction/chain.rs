@@ -85,6 +85,14 @@ async fn newest_number(store: &Store, compactions: &Compactions) -> Result<Optio
     Ok(numbers.max())
 }
 
+/// Finishes the newest compaction; whether it was half done.
+pub(in crate::archive) async fn finish(store: &Store, compactions: &Compactions) -> Result<bool, ArchiveError> {
+    let Some(newest) = newest(store, compactions).await? else { return Ok(false) };
+    let half_done = standing(store, &newest).await? == Standing::HalfDone;
+    Chain::take_over(store, compactions).await?;
+    Ok(half_done)
+}
+
 /// The chain, all of whose compactions are done.
 pub(super) struct Chain {
     store: Store,

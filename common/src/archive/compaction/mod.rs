@@ -28,13 +28,14 @@ use jiff::civil::Date;
 use serde::Serialize;
 
 pub use chain::Retired;
-pub(super) use chain::{Compaction, Standing, newest, standing};
+pub(super) use chain::{Compaction, Standing, finish, newest, standing};
 
 use super::concurrent::try_all;
 use super::dataset::Dataset;
-use super::layout::{Compactions, Hour, Place, Table, commits_of};
+use super::layout::{Compactions, Hour, Table};
 use super::ledger::{Committed, Ledger};
 use super::manifest::DataFile;
+use super::verify::places;
 use super::{ArchiveConfig, ArchiveError};
 use crate::store::Store;
 use chain::Chain;
@@ -94,25 +95,31 @@ impl Compactor<'_> {
     /// Finishes what an earlier compaction left half done, then removes and merges what is asked for.
     ///
     /// # Errors
-    /// `Retry` where the store does not answer or another compactor was faster; what is done stays done.
-    pub async fn run(&self, wish: &Wish, progress: &mut dyn FnMut(Progress)) -> Result<Compacted, ArchiveError> {
+    /// `Retry` where the store does not answer or another compactor was faster; what is `done` stays done.
+    pub async fn run(
+        &self,
+        wish: &Wish,
+        done: &mut Compacted,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), ArchiveError> {
         let (mut chain, files) = self.survey(wish).await?;
-        let mut done = Compacted::default();
         if let Some(from_ms) = wish.retain_from_ms {
-            self.remove(&mut chain, &files, from_ms, &mut done).await?;
+            self.remove(&mut chain, &files, from_ms, done).await?;
         }
         let kept = |input: &Input| wish.retain_from_ms.is_none_or(|from_ms| input.hour.end_ms() > from_ms);
         let files: Vec<Input> = files.into_iter().filter(kept).collect();
         let merges = plan::merges(&files, wish.closed_by_ms, wish.min_files, self.config.compact_file_bytes);
         let all_bytes = merges.iter().flatten().map(|input| input.size_bytes).sum();
-        let mut hours: Vec<_> = merges.iter().map(|inputs| (inputs[0].table, inputs[0].hour)).collect();
-        hours.dedup();
-        done.hours = hours.len() as u64;
+        let mut hour = None;
+        let mut done_bytes = 0;
         for inputs in merges {
-            progress(Progress { hour: inputs[0].hour, done_bytes: done.merged_bytes, all_bytes });
-            self.merge(&mut chain, &inputs, &mut done).await?;
+            let (place, bytes) = ((inputs[0].table, inputs[0].hour), inputs.iter().map(|input| input.size_bytes).sum::<u64>());
+            progress(Progress { hour: place.1, done_bytes, all_bytes });
+            self.merge(&mut chain, &inputs, done).await?;
+            done_bytes += bytes;
+            done.hours += u64::from(hour.replace(place) != Some(place));
         }
-        Ok(done)
+        Ok(())
     }
 
     /// What a run would merge: hours, and their files.
@@ -129,12 +136,7 @@ impl Compactor<'_> {
     /// Finishes what was left half done; returns the chain and the files that may be touched.
     async fn survey(&self, wish: &Wish) -> Result<(Chain, Vec<Input>), ArchiveError> {
         let chain = Chain::take_over(self.store, &Compactions { topic: self.topic.to_owned() }).await?;
-        let mut places = Vec::new();
-        for entry in self.store.list(&commits_of(self.topic), false).await? {
-            if let Ok(partition) = entry.name().parse() {
-                places.push(Place { topic: self.topic.to_owned(), partition });
-            }
-        }
+        let places = places(self.store, self.topic).await?;
         let ledgers = try_all(places.iter().map(|place| Ledger::settle(self.store, place)).collect()).await?;
         let ends: BTreeMap<u32, i64> =
             ledgers.iter().map(|ledger| (ledger.place().partition, ledger.chain().end())).collect();

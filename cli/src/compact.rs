@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use common::archive::compaction::{Compacted, Compactor, Wish};
-use common::archive::{ArchiveConfig, ArchiveError, Dataset};
+use common::archive::{ArchiveConfig, ArchiveError};
 use common::worker::Process;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use jiff::civil::Date;

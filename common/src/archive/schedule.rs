@@ -101,7 +101,8 @@ fn wish(compactor: &Compactor<'_>, now_ms: i64) -> Wish {
 }
 
 fn report(topic: &str, done: &Compacted, outcome: Result<(), ArchiveError>) {
-    metrics::counter!("traffic_archive_compacted_files_total", "topic" => topic.to_owned()).increment(done.merged_files);
+    metrics::counter!("traffic_archive_compacted_files_total", "topic" => topic.to_owned())
+        .increment(done.merged_files);
     metrics::counter!("traffic_archive_removed_rows_total", "topic" => topic.to_owned()).increment(done.removed_rows);
     if done.merged_files + done.removed_files > 0 {
         tracing::info!(

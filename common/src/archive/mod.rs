@@ -46,6 +46,7 @@ pub mod verify;
 
 pub use config::ArchiveConfig;
 pub use dataset::Dataset;
+pub use parquet::encode;
 pub use sink::{Control, Sink, Summary};
 
 use crate::store::StoreError;

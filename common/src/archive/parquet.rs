@@ -73,6 +73,20 @@ impl ParquetFile {
     }
 }
 
+/// A file in memory: a row group for each of these batches of sorted rows.
+///
+/// # Errors
+/// The batches have other columns than the table.
+pub fn encode(table: Table, groups: &[RecordBatch], zstd_level: i32) -> Result<Bytes, ArchiveError> {
+    let properties = properties(table, zstd_level)?.build();
+    let mut encoder = ArrowWriter::try_new(Vec::new(), form(table).schema.clone(), Some(properties))?;
+    for rows in groups {
+        encoder.write(rows)?;
+        encoder.flush()?;
+    }
+    Ok(encoder.into_inner()?.into())
+}
+
 fn properties(table: Table, zstd_level: i32) -> Result<WriterPropertiesBuilder, ArchiveError> {
     let mut properties = WriterProperties::builder()
         .set_created_by(concat!("traffic ", env!("CARGO_PKG_VERSION")).to_owned())

@@ -13,11 +13,11 @@ pub fn run(options: &Options) {
     let (bench, log) = (Bench::new(options), options.log());
     let topics = &bench.topics;
     let (events, segments) = (options.events.to_string(), options.segments.to_string());
-    let simulate = bench.start("traffic", &["simulate", "--events", &events, "--segments", &segments], true);
+    let mut simulate = bench.start("traffic", &["simulate", "--events", &events, "--segments", &segments], true);
     table_head();
-    row("traffic simulate, into the topic", options.events, &watch(simulate, DEADLINE));
+    row("traffic simulate, into the topic", options.events, &watch(&mut simulate, DEADLINE));
     let worker = |name: &str, archive: bool| {
-        watch(bench.start(name, &["--instance", "bench", "--exit-at-end"], archive), DEADLINE)
+        watch(&mut bench.start(name, &["--instance", "bench", "--exit-at-end"], archive), DEADLINE)
     };
     if options.wants("limits") {
         let (records, usage) = limits::reading(&options.kafka, &topics.events, options.partitions);

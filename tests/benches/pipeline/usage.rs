@@ -40,7 +40,7 @@ fn peak_mib(pid: u32) -> Option<f64> {
 ///
 /// # Panics
 /// If it fails, or runs longer than `deadline`.
-pub fn watch(mut worker: Worker, deadline: Duration) -> Usage {
+pub fn watch(worker: &mut Worker, deadline: Duration) -> Usage {
     let (began, pid, mut peak) = (Instant::now(), worker.pid(), 0.0_f64);
     while !is_over(pid) {
         assert!(began.elapsed() < deadline, "it still runs: {}", worker.log());

@@ -3,6 +3,7 @@
 mod compaction;
 mod fake_log;
 mod faults;
+mod goldens;
 mod processed;
 
 use std::collections::BTreeMap;
@@ -98,6 +99,10 @@ impl Setup {
         Self { log, config, dataset: Dataset::Events, runtime: runtime.expect("a runtime"), ids: Arc::default() }
     }
 
+    fn topic(&self) -> String {
+        self.dataset.topic(&Topics::default()).to_owned()
+    }
+
     fn sink(&self, store: Store) -> Sink {
         let ids = Arc::clone(&self.ids);
         Sink {
@@ -109,7 +114,7 @@ impl Setup {
             clock: Arc::new(Ticking::default()),
             runtime: self.runtime.handle().clone(),
             batch_id: Box::new(move || format!("{:032x}", ids.fetch_add(1, Ordering::Relaxed))),
-            topic: self.dataset.topic(&Topics::default()).to_owned(),
+            topic: self.topic(),
             application_id: "ingest".to_owned(),
             instance: "test-0".to_owned(),
         }

@@ -10,19 +10,18 @@ use crate::archive::compaction::{Compacted, Compactor, Wish};
 use crate::archive::layout::{Origin, data_name};
 use crate::store::memory::Hook;
 
-fn everything() -> Wish {
+pub(super) fn everything() -> Wish {
     Wish { closed_by_ms: i64::MAX, min_files: 2, ..Wish::default() }
 }
 
 impl Setup {
-    fn compact(&self, store: &Store, wish: &Wish) -> Result<Compacted, ArchiveError> {
-        let topics = Topics::default();
+    pub(super) fn compact(&self, store: &Store, wish: &Wish) -> Result<Compacted, ArchiveError> {
         let id = || format!("{:032x}", self.ids.fetch_add(1, Ordering::Relaxed));
         let compactor = Compactor {
             store,
             config: &self.config,
             dataset: self.dataset,
-            topic: self.dataset.topic(&topics),
+            topic: &self.topic(),
             now_ms: &|| START_MS,
             id: &id,
         };

@@ -6,13 +6,12 @@ use common::clock::has_passed;
 use common::model::{Event, Invalid};
 use common::stream::partitioner::partition_of;
 use common::stream::{Outbox, Record, Tick, WATERMARK_HEADER};
-use twox_hash::XxHash3_64;
 
 use crate::Settings;
 use crate::codec::{self, Key, Totals};
 use crate::machine::{AGGREGATES, DEAD_LETTERS, REKEYED};
 use crate::progress::{Progress, UNCONSTRAINED};
-use crate::window::Window;
+use crate::window::{Window, hash_of, identity};
 
 /// Header of an announcement: whose watermark it is.
 const PARTITION_HEADER: &str = "partition";
@@ -198,8 +197,7 @@ impl Partition {
         }
         let known = &mut self.segments[segment as usize];
         known.heard_ms = known.heard_ms.max(event.timestamp_ms);
-        let hash =
-            XxHash3_64::oneshot_with_seed(known.hash ^ event.timestamp_ms.cast_unsigned(), event.event_id.as_bytes());
+        let hash = identity(known.hash, event);
         self.changed = true;
         let window = self.windows.entry(start_ms).or_default();
         if window.seen.insert(hash) {
@@ -405,7 +403,7 @@ impl Partition {
         self.segments.push(Segment {
             id: id.into(),
             owner: partition_of(id.as_bytes(), self.partitions),
-            hash: XxHash3_64::oneshot(id.as_bytes()),
+            hash: hash_of(id),
             heard_ms: self.progress.watermark_ms,
         });
         self.numbers.insert(id.into(), number);

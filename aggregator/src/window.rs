@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use common::model::{Aggregate, CongestionLevel, Coordinates, Event, Position, Volume};
+use twox_hash::XxHash3_64;
 
 use crate::Settings;
 
@@ -143,6 +144,16 @@ impl Accumulator {
             quality_score: mean(self.quality, self.count.max(1)) * complete,
         }
     }
+}
+
+/// A segment's part of an event's [`identity`].
+pub fn hash_of(segment: &str) -> u64 {
+    XxHash3_64::oneshot(segment.as_bytes())
+}
+
+/// What tells events of a window apart: two with the same id, segment and time are one.
+pub fn identity(segment_hash: u64, event: &Event<'_>) -> u64 {
+    XxHash3_64::oneshot_with_seed(segment_hash ^ event.timestamp_ms.cast_unsigned(), event.event_id.as_bytes())
 }
 
 /// Hashes are hashed already.

@@ -1,6 +1,7 @@
 //! `traffic`: everything an operator does.
 
 mod alerts;
+mod backfill;
 mod compact;
 mod demo;
 mod feed;
@@ -47,6 +48,7 @@ enum Command {
     Lag(lag::LagArgs),
     Inspect(inspect::InspectArgs),
     Compact(compact::CompactArgs),
+    Backfill(backfill::BackfillArgs),
     Verify(verify::VerifyArgs),
 }
 
@@ -92,6 +94,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Migrate(args) => migrate::run(args, &process),
         Command::Lag(args) => lag::run(args, process.log()?.as_ref(), &flow::readings(&process.config)),
         Command::Inspect(args) => inspect::run(args, &process),
+        Command::Backfill(args) => backfill::run(args, &process),
         Command::Compact(args) => compact::run(args, &process),
         Command::Verify(args) => verify::run(args, &process),
     }

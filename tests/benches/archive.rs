@@ -40,7 +40,8 @@ const ROUNDS: usize = 3;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let option = |name: &str| arguments.iter().position(|argument| argument == name).map(|at| arguments[at + 1].clone());
+    let option =
+        |name: &str| arguments.iter().position(|argument| argument == name).map(|at| arguments[at + 1].clone());
     if arguments.iter().any(|argument| argument == "--help") {
         println!("archive [--events N]  [default: 3600000]");
         return;
@@ -49,7 +50,8 @@ fn main() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = merged(directory.path(), &events);
     let content = Bytes::from(std::fs::read(&file).expect("reads"));
-    let reader = ParquetRecordBatchReaderBuilder::try_new(content.clone()).expect("Parquet").with_batch_size(128 * 1024);
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(content.clone()).expect("Parquet").with_batch_size(128 * 1024);
     let batches: Vec<RecordBatch> = reader.build().expect("reads").collect::<Result<_, _>>().expect("rows");
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
 
@@ -88,10 +90,18 @@ fn main() {
     for file in said["files"].as_array().expect("a list") {
         let bytes = file["point_bytes"].as_u64().expect("a number");
         let of = file["bytes"].as_u64().expect("a number");
-        println!("{:<24} {bytes:>12}  {:>6.2} %  by PyArrow", file["writer"].as_str().expect("a name"), share(bytes, of));
+        println!(
+            "{:<24} {bytes:>12}  {:>6.2} %  by PyArrow",
+            file["writer"].as_str().expect("a name"),
+            share(bytes, of)
+        );
     }
     let (found, bytes) = point(content.clone(), &segment);
-    println!("{:<24} {bytes:>12}  {:>6.2} %  by page index, {found} rows", "this archive", share(bytes, content.len() as u64));
+    println!(
+        "{:<24} {bytes:>12}  {:>6.2} %  by page index, {found} rows",
+        "this archive",
+        share(bytes, content.len() as u64)
+    );
 }
 
 fn share(part: u64, of: u64) -> f64 {
@@ -242,10 +252,12 @@ fn pages(
     let index = about.page_index_for_row_group(group);
     let locations = index.offset_index(leaf).expect("an index").page_locations();
     let Some(ColumnIndexMetaData::BYTE_ARRAY(index)) = index.column_index(leaf) else { return vec![0..rows] };
-    let first = |page: usize| locations.get(page).map_or(rows, |page| usize::try_from(page.first_row_index).expect("fits"));
+    let first =
+        |page: usize| locations.get(page).map_or(rows, |page| usize::try_from(page.first_row_index).expect("fits"));
     let segment = segment.as_bytes();
     let within = |page: &usize| {
-        index.min_value(*page).is_none_or(|min| min <= segment) && index.max_value(*page).is_none_or(|max| max >= segment)
+        index.min_value(*page).is_none_or(|min| min <= segment)
+            && index.max_value(*page).is_none_or(|max| max >= segment)
     };
     (0..locations.len()).filter(within).map(|page| first(page)..first(page + 1)).collect()
 }

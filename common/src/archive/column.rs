@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, Float64Builder, Int32Array, Int64Builder, ListBuilder, StringBuilder,
-    TimestampMillisecondBuilder,
+    ArrayRef, BinaryBuilder, Float64Builder, Int32Array, Int64Builder, ListBuilder, RecordBatch, StringBuilder,
+    TimestampMillisecondBuilder, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use parquet::basic::Encoding;
@@ -203,4 +203,16 @@ fn numbers(values: impl ExactSizeIterator<Item = Option<f64>>) -> ArrayRef {
     let mut array = Float64Builder::with_capacity(values.len());
     values.for_each(|value| array.append_option(value));
     Arc::new(array.finish())
+}
+
+/// The same rows with these columns; one that is missing is null.
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
+    let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+        Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
+        Some(column) => Err(format!("{} is {}, not {}", field.name(), column.data_type(), field.data_type())),
+        None if field.is_nullable() => Ok(new_null_array(field.data_type(), batch.num_rows())),
+        None => Err(format!("{} is missing", field.name())),
+    });
+    let columns = columns.collect::<Result<Vec<ArrayRef>, String>>()?;
+    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
 }

@@ -64,6 +64,17 @@ impl Hour {
         Self(at_ms.div_euclid(MS_PER_HOUR).clamp(0, LAST_HOUR))
     }
 
+    /// Its first instant, epoch ms.
+    #[must_use]
+    pub fn start_ms(self) -> i64 {
+        self.0 * MS_PER_HOUR
+    }
+
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
     /// One past its last instant, epoch ms.
     #[must_use]
     pub fn end_ms(self) -> i64 {

@@ -23,6 +23,7 @@
 //! | `session.rs` | one membership: log → batches → commits |
 //! | `compaction/` | merges closed hours' files, removes hours that are too old |
 //! | `schedule.rs` | compaction beside the sink |
+//! | `read.rs` | rows of an hour, as events |
 //! | `verify.rs` | proves the invariant over an archive, and against the log |
 
 mod batch;
@@ -36,6 +37,7 @@ pub mod layout;
 mod ledger;
 pub mod manifest;
 mod parquet;
+pub mod read;
 mod rows;
 mod schedule;
 pub mod schema;

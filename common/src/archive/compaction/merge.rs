@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array as _, ArrayRef, AsArray as _, RecordBatch, UInt32Array, new_null_array};
+use arrow::array::{ArrayRef, AsArray as _, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Int32Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
@@ -18,6 +18,7 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
 
 use super::plan::Input;
+use crate::archive::column::conform;
 use crate::archive::concurrent::try_all;
 use crate::archive::layout::Table;
 use crate::archive::parquet::ParquetFile;
@@ -184,18 +185,6 @@ impl Run {
         }
         Ok(())
     }
-}
-
-/// The same rows with these columns; one that is missing is null.
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, String> {
-    let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
-        Some(column) if column.data_type() == field.data_type() => Ok(Arc::clone(column)),
-        Some(column) => Err(format!("{} is {}, not {}", field.name(), column.data_type(), field.data_type())),
-        None if field.is_nullable() => Ok(new_null_array(field.data_type(), batch.num_rows())),
-        None => Err(format!("{} is missing", field.name())),
-    });
-    let columns = columns.collect::<Result<Vec<ArrayRef>, String>>()?;
-    RecordBatch::try_new(Arc::clone(schema), columns).map_err(|error| error.to_string())
 }
 
 /// Cuts the rows into pieces that belong together: all rows of some segments, in order.

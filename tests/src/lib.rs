@@ -13,4 +13,4 @@ pub mod wait;
 pub mod worker;
 
 pub use wait::{unique, wait_until};
-pub use worker::Worker;
+pub use worker::{Worker, built};

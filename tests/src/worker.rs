@@ -171,7 +171,11 @@ impl Captured {
 }
 
 /// Where cargo puts a binary of the profile that this test was built in: beside the folder of the tests.
-fn built(binary: &str) -> PathBuf {
+///
+/// # Panics
+/// If the test does not run from there.
+#[must_use]
+pub fn built(binary: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test is a file");
     let profile = test.parent().and_then(|deps| deps.parent()).expect("tests are in target/<profile>/deps");
     profile.join(binary)

@@ -115,3 +115,42 @@ fn an_archive_on_hdfs_holds_every_record_once_with_two_owners_at_a_time() {
     assert_eq!(archive.run_to_end("one").rows, 3_000);
     archive.assert_holds(9_000);
 }
+
+/// `hdfs-site.xml` names the namenodes of a service; the first of them is away.
+#[test]
+fn an_ha_service_is_found_by_hdfs_site_and_its_next_namenode_taken() {
+    let Some(url) = services::hdfs() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let conf = directory.path().join("conf");
+    std::fs::create_dir(&conf).expect("made");
+    let property = |name: &str, value: &str| format!("<property><name>{name}</name><value>{value}</value></property>");
+    let site = [
+        property("dfs.nameservices", "city"),
+        property("dfs.ha.namenodes.city", "one,two"),
+        property("dfs.namenode.rpc-address.city.one", "127.0.0.1:1"),
+        property("dfs.namenode.rpc-address.city.two", url.trim_start_matches("hdfs://")),
+    ];
+    std::fs::write(conf.join("hdfs-site.xml"), format!("<configuration>{}</configuration>", site.concat()))
+        .expect("written");
+    std::fs::write(conf.join("core-site.xml"), "<configuration></configuration>").expect("written");
+    let prefix = format!("{}.", tests::unique("ha"));
+    let conf = conf.display().to_string();
+    let environment = [
+        ("TRAFFIC_STORE", "hdfs://city"),
+        ("HADOOP_CONF_DIR", conf.as_str()),
+        ("TRAFFIC_TOPIC_PREFIX", prefix.as_str()),
+        ("TRAFFIC_DATABASE", "none"),
+        ("TRAFFIC_HTTP_LISTEN", "off"),
+    ];
+    let run = |binary: &str, arguments: &[&str]| {
+        let mut worker = tests::Worker::start_in(directory.path(), binary, arguments, &environment);
+        let status = worker.wait(std::time::Duration::from_secs(120));
+        assert!(status.success(), "{binary} {arguments:?}: {status}: {}", worker.log());
+        worker.output()
+    };
+    run("traffic", &["init"]);
+    run("traffic", &["simulate", "--events", "500", "--segments", "20"]);
+    run("ingest", &["--exit-at-end"]);
+    let said = run("traffic", &["verify", "archive", "--dataset", "events"]);
+    assert!(said.contains("traffic-events"), "{said}");
+}

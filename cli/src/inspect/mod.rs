@@ -18,10 +18,12 @@ use common::worker::Process;
   traffic inspect traffic-store/traffic-data/raw                a directory of this machine
   traffic inspect traffic-store/traffic-data/processed/aggregates
   traffic inspect part.parquet --limit 20
+  traffic inspect /traffic-data/raw/date=2026-09-21             in the store, HDFS or not
 
-A topic's committed records come as NDJSON: topic, partition, offset, timestamp, key, value, headers.")]
+Of each file: rows, size, the range of its times and offsets (partition:first-last); of the last one the columns too,
+and some rows. A topic's committed records come as NDJSON: topic, partition, offset, timestamp, key, value, headers.")]
 pub struct InspectArgs {
-    /// `topic`, a file or a directory
+    /// `topic`, a file or a directory; what begins with /traffic-data is the store's
     what: PathBuf,
     /// With `topic`: its name
     name: Option<String>,
@@ -38,7 +40,7 @@ pub fn run(args: &InspectArgs, process: &Process) -> Result<()> {
         };
         topic::topic(process.log()?.as_ref(), name, args.limit, &mut out)
     } else {
-        parquet::inspect(&args.what, args.limit.unwrap_or(5), &mut out)
+        parquet::inspect(&args.what, args.limit.unwrap_or(5), process, &mut out)
     };
     match done.and_then(|()| Ok(out.flush()?)) {
         // `| head` has seen enough.

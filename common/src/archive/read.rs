@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use ::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use ::parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use arrow::array::{Array as _, ArrayRef, ArrowPrimitiveType, AsArray as _, PrimitiveArray, RecordBatch, StringArray};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 
@@ -41,6 +42,35 @@ pub async fn read_hour(
         }
     }
     Ok(())
+}
+
+/// Reads a file's footer alone.
+///
+/// # Errors
+/// `Fatal` where the file is no Parquet, `Retry` where it has gone or the store does not answer.
+pub async fn footer(store: &Store, path: &str, size_bytes: u64) -> Result<ParquetMetaData, ArchiveError> {
+    const GUESS: u64 = 64 << 10;
+    const TAIL: usize = 8;
+    let broken = |what: &str| ArchiveError::Fatal(format!("{path}: {what}; `traffic verify archive` says more"));
+    let vanished = || ArchiveError::Retry(format!("{path}: vanished while it was read"));
+    let mut length = GUESS.min(size_bytes);
+    loop {
+        let tail = store.read_range(path, size_bytes - length..size_bytes).await?.ok_or_else(vanished)?;
+        let Some((rest, end)) = tail.split_last_chunk::<TAIL>() else { return Err(broken("too short for Parquet")) };
+        let (size, magic) = end.split_first_chunk::<4>().expect("eight bytes");
+        if magic != b"PAR1" {
+            return Err(broken("no Parquet file, or a damaged one"));
+        }
+        let size = u32::from_le_bytes(*size) as usize;
+        if let Some(start) = rest.len().checked_sub(size) {
+            return Ok(ParquetMetaDataReader::decode_metadata(&rest[start..])?);
+        }
+        let needed = (size + TAIL) as u64;
+        if needed > size_bytes {
+            return Err(broken("its footer is longer than the file"));
+        }
+        length = needed;
+    }
 }
 
 /// Columns of a batch by name; the schema is today's.

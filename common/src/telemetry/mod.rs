@@ -110,6 +110,10 @@ fn install_metrics(service: &str) -> Result<Metrics, TelemetryError> {
 fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload_as_str().unwrap_or("(no message)");
+    // `traffic … | head`: whoever read has seen enough, which is no error.
+    if message.starts_with("failed printing to stdout") && message.contains("Broken pipe") {
+        std::process::exit(0);
+    }
     let backtrace = std::backtrace::Backtrace::capture();
     tracing::error!(error.stack_trace = %backtrace, "panicked at {location}: {message}");
 }

@@ -15,13 +15,14 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector,
 };
-use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::{KeyValue, PageIndexPolicy};
 
 use super::plan::Input;
 use crate::archive::column::conform;
 use crate::archive::concurrent::try_all;
 use crate::archive::layout::Table;
 use crate::archive::parquet::ParquetFile;
+use crate::archive::read::footer;
 use crate::archive::schema::form;
 use crate::archive::{ArchiveConfig, ArchiveError};
 use crate::store::Store;
@@ -73,35 +74,6 @@ pub(super) async fn rows(store: &Store, input: &Input) -> Result<Vec<(u32, u64)>
     let rows: Option<BTreeMap<u32, u64>> = rows.and_then(|rows| serde_json::from_str(rows).ok());
     let rows = rows.ok_or_else(|| ArchiveError::Fatal(format!("{}: its footer has no {ROWS}", input.path)))?;
     Ok(rows.into_iter().collect())
-}
-
-/// Reads a file's footer alone.
-///
-/// # Errors
-/// `Fatal` where the file is no Parquet.
-pub(super) async fn footer(store: &Store, path: &str, size_bytes: u64) -> Result<ParquetMetaData, ArchiveError> {
-    const GUESS: u64 = 64 << 10;
-    const TAIL: usize = 8;
-    let broken = |what: &str| ArchiveError::Fatal(format!("{path}: {what}; `traffic verify archive` says more"));
-    let vanished = || ArchiveError::Retry(format!("{path}: vanished while it was read"));
-    let mut length = GUESS.min(size_bytes);
-    loop {
-        let tail = store.read_range(path, size_bytes - length..size_bytes).await?.ok_or_else(vanished)?;
-        let Some((rest, end)) = tail.split_last_chunk::<TAIL>() else { return Err(broken("too short for Parquet")) };
-        let (size, magic) = end.split_first_chunk::<4>().expect("eight bytes");
-        if magic != b"PAR1" {
-            return Err(broken("no Parquet file, or a damaged one"));
-        }
-        let size = u32::from_le_bytes(*size) as usize;
-        if let Some(start) = rest.len().checked_sub(size) {
-            return Ok(ParquetMetaDataReader::decode_metadata(&rest[start..])?);
-        }
-        let needed = (size + TAIL) as u64;
-        if needed > size_bytes {
-            return Err(broken("its footer is longer than the file"));
-        }
-        length = needed;
-    }
 }
 
 /// One sorted row group.

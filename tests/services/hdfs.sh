@@ -39,7 +39,7 @@ configure() {
         dfs.replication 1 \
         dfs.namenode.datanode.registration.ip-hostname-check false \
         dfs.namenode.safemode.extension 0 \
-        dfs.blocksize 16777216 \
+        dfs.blocksize 4194304 \
         dfs.namenode.fs-limits.min-block-size 4096
     site "$HOME_DIR/datanode.conf/hdfs-site.xml" \
         dfs.datanode.data.dir "file://$HOME_DIR/data" \

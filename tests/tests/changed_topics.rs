@@ -248,7 +248,10 @@ fn with_a_transaction_that_nobody_decides() {
     producer.send(BaseRecord::<(), [u8]>::to(&topic).partition(3).payload(b"?")).expect("queued");
     producer.flush(DEADLINE).expect("written");
     let mut worker = scene.start("aggregator", &["--exit-at-end", "--instance", "one"]);
-    worker.wait_for_log(DEADLINE, &format!("kafka-transactions.sh --bootstrap-server … abort --topic {topic} --partition 3"));
+    worker.wait_for_log(
+        DEADLINE,
+        &format!("kafka-transactions.sh --bootstrap-server … abort --topic {topic} --partition 3"),
+    );
     producer.abort_transaction(DEADLINE).expect("aborted");
     let status = worker.wait(DEADLINE);
     assert!(status.success(), "{status}: {}", worker.log());

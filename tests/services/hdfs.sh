@@ -32,14 +32,15 @@ configure() {
         cp "$SERVICES_SRC/hdfs/log4j.properties" "$HOME_DIR/$process.conf/"
         site "$HOME_DIR/$process.conf/core-site.xml" fs.defaultFS "hdfs://127.0.0.1:$port" hadoop.tmp.dir "$HOME_DIR/tmp"
     done
-    # A block is reserved for each open file, and many are open at a time: small ones need less of a disk.
+    # A block is reserved for each open file, by the datanode one of its own setting, and many are open at a time: small
+    # ones need less of a disk.
     site "$HOME_DIR/namenode.conf/hdfs-site.xml" \
         dfs.namenode.name.dir "file://$HOME_DIR/name" \
         dfs.namenode.http-address "127.0.0.1:$http" \
         dfs.replication 1 \
         dfs.namenode.datanode.registration.ip-hostname-check false \
         dfs.namenode.safemode.extension 0 \
-        dfs.blocksize 16777216 \
+        dfs.blocksize 4194304 \
         dfs.namenode.fs-limits.min-block-size 4096
     site "$HOME_DIR/datanode.conf/hdfs-site.xml" \
         dfs.datanode.data.dir "file://$HOME_DIR/data" \
@@ -48,6 +49,7 @@ configure() {
         dfs.datanode.ipc.address "127.0.0.1:$data_ipc" \
         dfs.datanode.hostname 127.0.0.1 \
         dfs.replication 1 \
+        dfs.blocksize 4194304 \
         dfs.heartbeat.interval 1
     hadoop namenode org.apache.hadoop.hdfs.server.namenode.NameNode -format -force -nonInteractive \
         >"$HOME_DIR/format.log" 2>&1 || { cat "$HOME_DIR/format.log" >&2; die "cannot format the namenode"; }

@@ -8,7 +8,7 @@ SERVICES_SRC=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 SERVICES_CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/traffic-services
 
 # Small heaps and the first compiler only: a start costs two to three seconds of CPU.
-JVM_FLAGS=(-Xms256m -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -XX:-UsePerfData
+JVM_FLAGS=(-Xms256m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -XX:-UsePerfData
     -Djava.net.preferIPv4Stack=true)
 
 die() { echo "$(basename "$0"): $*" >&2; exit 1; }

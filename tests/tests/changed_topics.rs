@@ -10,6 +10,7 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tests::{Worker, services, unique, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -228,6 +229,32 @@ fn whose_changelog_was_deleted_and_made_again() {
     scene.delete(STATE);
     scene.aggregator_is_refused(&words);
     scene.aggregate("aggregator-2");
+}
+
+#[test]
+fn with_a_transaction_that_nobody_decides() {
+    let Some(scene) = Scene::new() else { return };
+    scene.events("08:00");
+    scene.aggregate("aggregator");
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &scene.kafka)
+        .set("transactional.id", scene.topic("dead"))
+        .set("transaction.timeout.ms", "600000")
+        .create()
+        .expect("a producer");
+    producer.init_transactions(DEADLINE).expect("a session");
+    producer.begin_transaction().expect("begun");
+    let topic = scene.topic(STATE);
+    producer.send(BaseRecord::<(), [u8]>::to(&topic).partition(3).payload(b"?")).expect("queued");
+    producer.flush(DEADLINE).expect("written");
+    let mut worker = scene.start("aggregator", &["--exit-at-end", "--instance", "one"]);
+    worker.wait_for_log(
+        DEADLINE,
+        &format!("kafka-transactions.sh --bootstrap-server … abort --topic {topic} --partition 3"),
+    );
+    producer.abort_transaction(DEADLINE).expect("aborted");
+    let status = worker.wait(DEADLINE);
+    assert!(status.success(), "{status}: {}", worker.log());
 }
 
 #[test]

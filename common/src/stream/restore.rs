@@ -20,6 +20,8 @@ pub(crate) struct Restore {
     committed: Option<Vec<Option<i64>>>,
     /// Set by (2).
     high: Option<i64>,
+    /// Where the changelog's undecided transaction begins, once one was met at (3).
+    pub undecided: Option<i64>,
 }
 
 /// Where an input of a restored partition is read on from.
@@ -40,7 +42,19 @@ impl Restore {
             changelog: changelog.map(|topic| TopicPartition::new(topic, partition)),
             committed: None,
             high: None,
+            undecided: None,
         }
+    }
+
+    /// What to tell whoever waits for it longer than a transaction of ours can take.
+    pub fn why_so_long(&self) -> Option<String> {
+        let (changelog, from) = (self.changelog.as_ref()?, self.undecided?);
+        Some(format!(
+            "{changelog} has a transaction that began at offset {from} and is not decided, though its time is over: the \
+             broker has lost sight of it, and nothing of this partition goes on. To end it: kafka-transactions.sh \
+             --bootstrap-server … abort --topic {} --partition {} --start-offset {from}",
+            changelog.topic, changelog.partition
+        ))
     }
 
     /// Goes as far as it can; `None` while a transaction of the last owner is still undecided.
@@ -62,7 +76,9 @@ impl Restore {
                 Some(high) => high,
                 None => *self.high.insert(log.ends(changelog)?.high),
             };
-            if log.ends(changelog)?.stable < high {
+            let stable = log.ends(changelog)?.stable;
+            if stable < high {
+                self.undecided = Some(stable);
                 return Ok(None);
             }
             let partition = self.partition;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::held::Held;
 use super::log::{Event, Log, LogError, Member, Reader, TopicPartition};
@@ -23,6 +23,10 @@ use crate::clock::{Clock, has_passed};
 const GATHER: Duration = Duration::from_millis(2);
 /// For how long a machine that has read everything and still waits for others is given time.
 const PATIENCE_MS: i64 = 15_000;
+
+/// A restoration that waits longer for an undecided transaction waits for one that nobody will decide: the log gives up
+/// our own after 18 s at most.
+const UNDECIDED_MS: i64 = 20_000;
 
 /// Records older than this are a backlog.
 const BACKLOG_MS: i64 = 1_000;
@@ -53,6 +57,8 @@ pub struct Runner<M> {
     backoff_ms: i64,
     assigned: bool,
     restoring: Vec<Restore>,
+    /// Since when restoring waits for a transaction, or since when that was last complained of.
+    undecided_since_ms: Option<i64>,
     starts: Vec<Start>,
     held: BTreeMap<u32, Held>,
     outbox: Outbox,
@@ -100,6 +106,7 @@ impl<M: Machine> Runner<M> {
             backoff_ms: BACKOFF_FIRST_MS,
             assigned: false,
             restoring: Vec::new(),
+            undecided_since_ms: None,
             starts: Vec::new(),
             held: BTreeMap::new(),
             outbox: Outbox::default(),
@@ -294,6 +301,14 @@ impl<M: Machine> Runner<M> {
             let group = &self.topology.membership.application_id;
             let Some(starts) = next.advance(self.log.as_ref(), group, &mut self.machine)? else {
                 // The last owner's transaction is undecided; go on answering the group meanwhile.
+                let now_ms = self.clock.now_ms();
+                let since_ms = *self.undecided_since_ms.get_or_insert(now_ms);
+                if has_passed(UNDECIDED_MS, since_ms, now_ms) {
+                    self.undecided_since_ms = Some(now_ms);
+                    if let Some(why) = next.why_so_long() {
+                        error!("{why}");
+                    }
+                }
                 let member = self.member.as_mut().expect("restoring only as a member");
                 match member.poll(Duration::from_millis(5))? {
                     Event::Revoked(_) => self.give_back()?,
@@ -303,6 +318,7 @@ impl<M: Machine> Runner<M> {
                 return Ok(Step::Waiting);
             };
             self.starts.extend(starts);
+            self.undecided_since_ms = None;
             self.restoring.pop();
         }
         self.begin()?;
@@ -380,6 +396,7 @@ impl<M: Machine> Runner<M> {
         for start in self.starts.drain(..) {
             self.machine.release(start.at.partition);
         }
+        self.undecided_since_ms = None;
         self.held.clear();
         self.outbox.clear();
         self.grown.clear();

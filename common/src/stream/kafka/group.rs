@@ -20,6 +20,7 @@ use super::deadline::Deadline;
 use super::error::{Explain, Kind, kind, kind_of};
 use super::probe::Probe;
 use super::queue::Queue;
+use super::reader::is_alone;
 use super::signal::Signal;
 use crate::stream::log::{Event, LogError, Membership, Records, TopicPartition};
 
@@ -167,6 +168,8 @@ impl Group {
             });
         }
         match kind(error) {
+            // Without an assignment nobody would notice that a client stays alone for ever (see `observers.rs`).
+            Kind::Unreachable if is_alone(error) && self.queues.is_empty() => Err(self.error("joining", error)),
             Kind::Unreachable => Ok(()),
             Kind::Fenced | Kind::DuplicateInstance | Kind::Fatal => Err(self.error("reading", error)),
             Kind::Retry => match error.rdkafka_error_code() {

@@ -7,6 +7,7 @@
 //! | `group.rs`, `queue.rs`, `probe.rs`, `signal.rs` | the consumer: assignments, batches by partition, confirmed ends |
 //! | `transactions.rs`, `producer.rs` | the producers |
 //! | `reader.rs` | reading a partition without a group |
+//! | `observers.rs` | clients that only ask |
 //! | `admin.rs` | topics |
 //! | `context.rs`, `error.rs`, `fences.rs`, `deadline.rs` | callbacks, what errors mean, bounded waiting |
 //!
@@ -21,6 +22,7 @@ mod error;
 mod fences;
 mod group;
 mod member;
+mod observers;
 mod probe;
 mod producer;
 mod queue;
@@ -28,24 +30,21 @@ mod reader;
 mod signal;
 mod transactions;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use rdkafka::TopicPartitionList;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 pub use config::{Failpoint, KafkaConfig, Security};
 
 use self::admin::Admin;
-use self::config::CONSUMER;
-use self::context::Reports;
 use self::deadline::Deadline;
 use self::error::Explain;
 use self::group::Group;
 use self::member::KafkaMember;
+use self::observers::{Observers, Role, drain};
 use self::producer::KafkaProducer;
 use self::reader::{KafkaReader, KafkaTail, Pool};
 use self::transactions::Transactions;
@@ -64,12 +63,7 @@ const PROPAGATION: Duration = Duration::from_secs(10);
 pub struct KafkaLog {
     config: KafkaConfig,
     explain: Explain,
-    /// Answers with last stable offsets.
-    committed: BaseConsumer<Reports>,
-    /// Answers with high watermarks.
-    uncommitted: BaseConsumer<Reports>,
-    /// Answer with committed offsets, by group.
-    groups: Mutex<BTreeMap<String, Arc<BaseConsumer<Reports>>>>,
+    observers: Observers,
     readers: Pool,
 }
 
@@ -81,40 +75,21 @@ impl KafkaLog {
     pub fn connect(config: &KafkaConfig) -> Result<Self, LogError> {
         config.validate()?;
         let explain = Explain { servers: config.bootstrap_servers.clone(), member: String::new() };
-        let committed = observer(config, &explain, &[("isolation.level", "read_committed")])?;
-        let uncommitted = observer(config, &explain, &[("isolation.level", "read_uncommitted")])?;
-        let (groups, readers) = (Mutex::default(), Pool::default());
-        let log = Self { config: config.clone(), explain, committed, uncommitted, groups, readers };
-        if log.committed.client().fetch_cluster_id(CONNECT_TIMEOUT).is_none() {
-            drain(&log.committed);
-            return Err(log.explain.too_late("connecting", CONNECT_TIMEOUT, log.committed.context()));
+        let (observers, readers) = (Observers::new(config, &explain), Pool::default());
+        let log = Self { config: config.clone(), explain, observers, readers };
+        let client = log.observers.get(&Role::Committed)?;
+        if client.client().fetch_cluster_id(CONNECT_TIMEOUT).is_none() {
+            drain(&client);
+            return Err(log.explain.too_late("connecting", CONNECT_TIMEOUT, client.context()));
         }
         Ok(log)
     }
 
-    fn error(&self, doing: &str, error: &KafkaError, client: &BaseConsumer<Reports>) -> LogError {
-        drain(client);
-        self.explain.error(doing, error, client.context())
-    }
-
-    /// A client that knows a group's offsets, without being a member.
-    fn group(&self, group: &str) -> Result<Arc<BaseConsumer<Reports>>, LogError> {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = groups.get(group) {
-            return Ok(Arc::clone(client));
-        }
-        // read_committed makes librdkafka ask for stable offsets only.
-        let role = [("group.id", group), ("isolation.level", "read_committed")];
-        let client = Arc::new(observer(&self.config, &self.explain, &role)?);
-        groups.insert(group.to_owned(), Arc::clone(&client));
-        Ok(client)
-    }
-
-    fn watermarks(&self, at: &TopicPartition, client: &BaseConsumer<Reports>) -> Result<(i64, i64), LogError> {
-        drain(client);
+    fn watermarks(&self, at: &TopicPartition, role: &Role) -> Result<(i64, i64), LogError> {
+        let client = self.observers.get(role)?;
         client
             .fetch_watermarks(&at.topic, at.partition.cast_signed(), QUERY_TIMEOUT)
-            .map_err(|error| self.error(&format!("asking for the ends of {at}"), &error, client))
+            .map_err(|error| self.observers.error(&format!("asking for the ends of {at}"), &error, role, &client))
     }
 
     /// The number of partitions that a membership's inputs share.
@@ -154,25 +129,6 @@ impl KafkaLog {
     }
 }
 
-/// A consumer without a group, for questions.
-fn observer(config: &KafkaConfig, explain: &Explain, role: &[(&str, &str)]) -> Result<BaseConsumer<Reports>, LogError> {
-    let reports = Reports::default();
-    let settings = config.client(&[&CONSUMER[..], role].concat());
-    let consumer = settings.create_with_context(reports.clone());
-    consumer.map_err(|error| explain.error("creating a client", &error, &reports))
-}
-
-/// Serves log lines and complaints, which nobody else does for these clients.
-fn drain(client: &BaseConsumer<Reports>) {
-    loop {
-        let served = client.context().served();
-        let event = client.poll(Duration::ZERO);
-        if event.is_none() && client.context().served() == served {
-            return;
-        }
-    }
-}
-
 impl Log for KafkaLog {
     fn ensure_topics(&self, topics: &[TopicSpec]) -> Result<(), LogError> {
         let admin = Admin::new(&self.config, self.explain.clone())?;
@@ -194,22 +150,23 @@ impl Log for KafkaLog {
     }
 
     fn partitions(&self, topic: &str) -> Result<Option<u32>, LogError> {
-        drain(&self.committed);
-        let doing = || format!("asking for the partitions of {topic}");
-        let metadata = self.committed.fetch_metadata(Some(topic), QUERY_TIMEOUT);
-        let metadata = metadata.map_err(|error| self.error(&doing(), &error, &self.committed))?;
+        let client = self.observers.get(&Role::Committed)?;
+        let failed = |error: &KafkaError| {
+            self.observers.error(&format!("asking for the partitions of {topic}"), error, &Role::Committed, &client)
+        };
+        let metadata = client.fetch_metadata(Some(topic), QUERY_TIMEOUT).map_err(|error| failed(&error))?;
         let Some(found) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
         match found.error().map(RDKafkaErrorCode::from) {
             None => Ok(u32::try_from(found.partitions().len()).ok()),
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => Ok(None),
-            Some(code) => Err(self.error(&doing(), &KafkaError::MetadataFetch(code), &self.committed)),
+            Some(code) => Err(failed(&KafkaError::MetadataFetch(code))),
         }
     }
 
     fn ends(&self, at: &TopicPartition) -> Result<Ends, LogError> {
         // In this order, so that stable ≤ high whatever happens between.
-        let (first, stable) = self.watermarks(at, &self.committed)?;
-        let (_, high) = self.watermarks(at, &self.uncommitted)?;
+        let (first, stable) = self.watermarks(at, &Role::Committed)?;
+        let (_, high) = self.watermarks(at, &Role::Uncommitted)?;
         Ok(Ends { first, high, stable })
     }
 
@@ -218,8 +175,8 @@ impl Log for KafkaLog {
             return Ok(Vec::new());
         }
         let group = &format!("{}{group}", self.config.prefix);
-        let client = self.group(group)?;
-        drain(&client);
+        let role = Role::Group(group.clone());
+        let client = self.observers.get(&role)?;
         let doing = format!("asking for the committed offsets of group {group}");
         let mut list = TopicPartitionList::with_capacity(at.len());
         for at in at {
@@ -237,7 +194,7 @@ impl Log for KafkaLog {
                     STABLE_PATIENCE.as_secs()
                 ))
             }
-            _ => self.error(&doing, &error, &client),
+            _ => self.observers.error(&doing, &error, &role, &client),
         })
     }
 

@@ -55,6 +55,11 @@ impl Pool {
         consumer.map_err(|error| explain.error("creating a reader", &error, &reports))
     }
 
+    /// Whoever found a consumer of no use trusts none of the others: they are as old.
+    fn clear(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn give_back(&self, consumer: Consumer) {
         let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < KEPT {
@@ -139,7 +144,9 @@ impl Drop for KafkaReader {
         let Some(consumer) = self.consumer.take() else { return };
         // A pause would outlive the assignment.
         let resumed = if self.at_end { consumer.resume(&single(&self.at)) } else { Ok(()) };
-        if !self.failed && resumed.and_then(|()| consumer.unassign()).is_ok() {
+        if self.failed {
+            self.pool.clear();
+        } else if resumed.and_then(|()| consumer.unassign()).is_ok() {
             self.pool.give_back(consumer);
         }
     }
@@ -177,7 +184,8 @@ impl Reader for KafkaTail {
         for _ in 0..BATCH {
             match self.consumer.poll(Duration::ZERO) {
                 Some(Ok(message)) => each(kafka_record(&message)),
-                Some(Err(e)) if is_final(&e) => {
+                // A client without brokers may stay so for ever, and nothing else would be heard of it.
+                Some(Err(e)) if is_final(&e) || is_alone(&e) => {
                     return Err(self.explain.error(&format!("reading {}", self.at), &e, self.consumer.context()));
                 }
                 // The end; or librdkafka tries again by itself.
@@ -214,4 +222,8 @@ fn is_final(error: &KafkaError) -> bool {
                     | RDKafkaErrorCode::UnknownPartition
             )
         )
+}
+
+pub(super) fn is_alone(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown)
 }

@@ -151,8 +151,7 @@ static ONE_OUTAGE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Tests that strike belong into a test file of their own: the other tests of a file run beside them.
 #[derive(Debug)]
 pub struct Outage {
-    victim: Victim,
-    restore: Option<&'static str>,
+    restore: Option<Script>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -163,14 +162,32 @@ impl Outage {
     /// If it cannot be done, for example since `TRAFFIC_TEST_SERVICES` is not set.
     #[must_use]
     pub fn begin(victim: Victim, blow: Blow) -> Self {
-        let alone = ONE_OUTAGE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let (strike, restore) = match blow {
             Blow::Stop => ("stop", "start"),
             Blow::Kill => ("kill", "start"),
             Blow::Freeze => ("freeze", "thaw"),
         };
-        script(victim, strike).unwrap_or_else(|why| panic!("cannot {strike} {victim:?}: {why}"));
-        Self { victim, restore: Some(restore), _alone: alone }
+        Self::run(Script::of(victim, strike), Script::of(victim, restore))
+    }
+
+    /// What an administrator of HDFS does and takes back: arguments of `hdfs dfsadmin`.
+    ///
+    /// # Panics
+    /// As [`Outage::begin`].
+    #[must_use]
+    pub fn administer(strike: &[&'static str], restore: &[&'static str]) -> Self {
+        let script = |arguments: &[&'static str]| Script {
+            name: "hdfs.sh",
+            command: "cli",
+            arguments: [&["dfsadmin"], arguments].concat(),
+        };
+        Self::run(script(strike), script(restore))
+    }
+
+    fn run(strike: Script, restore: Script) -> Self {
+        let alone = ONE_OUTAGE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        strike.run().unwrap_or_else(|why| panic!("cannot do {strike:?}: {why}"));
+        Self { restore: Some(restore), _alone: alone }
     }
 
     /// Brings the service back; returns once it serves.
@@ -178,9 +195,8 @@ impl Outage {
     /// # Panics
     /// If it does not come back.
     pub fn end(mut self) {
-        let victim = self.victim;
         if let Some(restore) = self.restore.take() {
-            script(victim, restore).unwrap_or_else(|why| panic!("cannot {restore} {victim:?}: {why}"));
+            restore.run().unwrap_or_else(|why| panic!("cannot do {restore:?}: {why}"));
         }
     }
 }
@@ -189,25 +205,39 @@ impl Drop for Outage {
     /// A test that fails must not take the service away from all others.
     fn drop(&mut self) {
         if let Some(restore) = self.restore.take()
-            && let Err(why) = script(self.victim, restore)
+            && let Err(why) = restore.run()
         {
-            eprintln!("cannot {restore} {:?}: {why}", self.victim);
+            eprintln!("cannot do {restore:?}: {why}");
         }
     }
 }
 
-fn script(victim: Victim, command: &str) -> Result<(), String> {
-    let (name, process) = match victim {
-        Victim::Kafka => ("kafka.sh", None),
-        Victim::Namenode => ("hdfs.sh", Some("namenode")),
-        Victim::Datanode => ("hdfs.sh", Some("datanode")),
-        Victim::Postgres => ("postgres.sh", None),
-    };
-    let directory = environment("TRAFFIC_TEST_SERVICES").ok_or("TRAFFIC_TEST_SERVICES is not set")?;
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("services").join(name);
-    let output = Command::new(&script).arg(command).arg(directory).args(process).output();
-    let output = output.map_err(|error| format!("{}: {error}", script.display()))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+/// A call of a service's script.
+#[derive(Debug)]
+struct Script {
+    name: &'static str,
+    command: &'static str,
+    arguments: Vec<&'static str>,
+}
+
+impl Script {
+    fn of(victim: Victim, command: &'static str) -> Self {
+        let (name, arguments) = match victim {
+            Victim::Kafka => ("kafka.sh", vec![]),
+            Victim::Namenode => ("hdfs.sh", vec!["namenode"]),
+            Victim::Datanode => ("hdfs.sh", vec!["datanode"]),
+            Victim::Postgres => ("postgres.sh", vec![]),
+        };
+        Self { name, command, arguments }
+    }
+
+    fn run(&self) -> Result<(), String> {
+        let directory = environment("TRAFFIC_TEST_SERVICES").ok_or("TRAFFIC_TEST_SERVICES is not set")?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("services").join(self.name);
+        let output = Command::new(&script).arg(self.command).arg(directory).args(&self.arguments).output();
+        let output = output.map_err(|error| format!("{}: {error}", script.display()))?;
+        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    }
 }
 
 #[cfg(test)]

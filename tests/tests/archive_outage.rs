@@ -16,7 +16,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 const DEADLINE: Duration = Duration::from_secs(90);
 
 /// Archives before, during and after an outage that lasts until the sink has noticed it.
-fn survives(name: &str, victim: Victim, blow: Blow) {
+fn survives(name: &str, strike: impl Fn() -> Outage) {
     let Some(url) = services::hdfs() else { return };
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let options = StoreOptions { replication: Some(1), timeout: Duration::from_secs(2), ..StoreOptions::default() };
@@ -37,7 +37,7 @@ fn survives(name: &str, victim: Victim, blow: Blow) {
         let stopping = StopOnDrop(&stop);
         archive.produce(0..2_000);
         wait_until(DEADLINE, "the first rows in the archive", || rows(2_000));
-        let outage = Outage::begin(victim, blow);
+        let outage = strike();
         archive.produce(2_000..4_000);
         wait_until(DEADLINE, "the sink says it is not ready", || (!ready.load(Ordering::SeqCst)).then_some(()));
         archive.produce(4_000..5_000);
@@ -61,20 +61,33 @@ impl Drop for StopOnDrop<'_> {
 
 #[test]
 fn a_killed_namenode() {
-    survives("namenode-killed", Victim::Namenode, Blow::Kill);
+    survives("namenode-killed", || Outage::begin(Victim::Namenode, Blow::Kill));
 }
 
 #[test]
 fn a_frozen_namenode() {
-    survives("namenode-frozen", Victim::Namenode, Blow::Freeze);
+    survives("namenode-frozen", || Outage::begin(Victim::Namenode, Blow::Freeze));
 }
 
 #[test]
 fn a_killed_datanode() {
-    survives("datanode-killed", Victim::Datanode, Blow::Kill);
+    survives("datanode-killed", || Outage::begin(Victim::Datanode, Blow::Kill));
 }
 
 #[test]
 fn a_frozen_datanode() {
-    survives("datanode-frozen", Victim::Datanode, Blow::Freeze);
+    survives("datanode-frozen", || Outage::begin(Victim::Datanode, Blow::Freeze));
+}
+
+#[test]
+fn safe_mode() {
+    survives("safe-mode", || Outage::administer(&["-safemode", "enter"], &["-safemode", "leave"]));
+}
+
+/// A full disk looks the same: no block is given.
+#[test]
+fn a_quota_that_is_used_up() {
+    survives("quota", || {
+        Outage::administer(&["-setSpaceQuota", "1", "/traffic-data"], &["-clrSpaceQuota", "/traffic-data"])
+    });
 }

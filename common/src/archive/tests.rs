@@ -5,6 +5,7 @@ mod fake_log;
 mod faults;
 mod goldens;
 mod processed;
+mod traps;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -30,7 +30,7 @@ impl Setup {
     }
 
     /// Compacts everything; a manifest that arrives late may take the first try's place.
-    fn compact_all(&self, store: &Store) {
+    pub(super) fn compact_all(&self, store: &Store) {
         for _ in 0..3 {
             match self.compact(store, &everything()) {
                 Ok(_) => return,
@@ -42,7 +42,7 @@ impl Setup {
     }
 
     /// Rows that readers see, by partition and offset; panics if one is seen twice.
-    fn visible(&self, store: &Store) -> BTreeMap<(i32, i64), Vec<u8>> {
+    pub(super) fn visible(&self, store: &Store) -> BTreeMap<(i32, i64), Vec<u8>> {
         let mut rows = BTreeMap::new();
         for path in self.files(store, "/traffic-data/raw") {
             // A file may go between the listing and the reading.

@@ -49,8 +49,8 @@ share.coordinator.state.topic.min.isr=1
 share.coordinator.state.topic.num.partitions=1
 group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
-# A killed broker may come back only once its old session has run out: 9 s otherwise.
-broker.session.timeout.ms=4000
+# A broker that does not get to the processor for a while must not be taken for dead: it would lose sight of transactions.
+broker.session.timeout.ms=9000
 broker.heartbeat.interval.ms=500
 # 128 MB of heap otherwise
 log.cleaner.dedupe.buffer.size=4194304

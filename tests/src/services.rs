@@ -55,6 +55,12 @@ pub fn hdfs() -> Option<String> {
     service("TRAFFIC_TEST_HDFS")
 }
 
+/// A Hive metastore: `thrift://host:port`.
+#[must_use]
+pub fn hive() -> Option<String> {
+    service("TRAFFIC_TEST_HIVE")
+}
+
 /// PostgreSQL: `postgres://user:password@host:port/postgres`, of a user who may create databases.
 #[must_use]
 pub fn postgres() -> Option<String> {
@@ -131,6 +137,7 @@ pub enum Victim {
     Namenode,
     Datanode,
     Postgres,
+    Hive,
 }
 
 /// How it is taken away.
@@ -202,6 +209,7 @@ fn script(victim: Victim, command: &str) -> Result<(), String> {
         Victim::Namenode => ("hdfs.sh", Some("namenode")),
         Victim::Datanode => ("hdfs.sh", Some("datanode")),
         Victim::Postgres => ("postgres.sh", None),
+        Victim::Hive => ("hive.sh", None),
     };
     let directory = environment("TRAFFIC_TEST_SERVICES").ok_or("TRAFFIC_TEST_SERVICES is not set")?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("services").join(name);

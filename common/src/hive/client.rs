@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use hive_metastore::{
     AddPartitionsRequest, Database, EnvironmentContext, FieldSchema, GetTableRequest, Partition, SerDeInfo,
-    StorageDescriptor, Table, ThriftHiveMetastoreClient, ThriftHiveMetastoreClientBuilder,
-    ThriftHiveMetastoreAlterTableWithEnvironmentContextException as AlterException,
+    StorageDescriptor, Table, ThriftHiveMetastoreAlterTableWithEnvironmentContextException as AlterException,
+    ThriftHiveMetastoreClient, ThriftHiveMetastoreClientBuilder,
     ThriftHiveMetastoreCreateDatabaseException as DatabaseException,
     ThriftHiveMetastoreCreateTableException as TableException,
     ThriftHiveMetastoreDropPartitionByNameException as DropException,
@@ -180,11 +180,14 @@ impl Metastore {
         descriptor.cols.get_or_insert_default().extend(lacking.iter().map(field));
         let (database, table) = (self.catalogue.database.clone().into(), table.name.into());
         // Hours that are there get the columns too: late events may still add files to them.
-        let cascade = EnvironmentContext { properties: Some([("CASCADE".into(), "true".into())].into_iter().collect()) };
+        let cascade =
+            EnvironmentContext { properties: Some([("CASCADE".into(), "true".into())].into_iter().collect()) };
         let altering = self.client.alter_table_with_environment_context(database, table, found, cascade);
         match self.call("alter_table", altering).await? {
             MaybeException::Ok(()) => Ok(()),
-            MaybeException::Exception(AlterException::O1(error)) => Err(HiveError::Refused(format!("{name}: {error:?}"))),
+            MaybeException::Exception(AlterException::O1(error)) => {
+                Err(HiveError::Refused(format!("{name}: {error:?}")))
+            }
             MaybeException::Exception(error) => Err(self.failed("alter_table", &error)),
         }
     }
@@ -304,7 +307,10 @@ fn unmatched(table: &HiveTable, found: &Table) -> Option<Unmatched> {
             None => lacking.push(column.clone()),
             Some((_, kind)) if *kind == column.kind => {}
             Some((name, kind)) => {
-                return Some(Unmatched::Clash(format!("its column {name} is {kind}, and the archive's {}", column.kind)));
+                return Some(Unmatched::Clash(format!(
+                    "its column {name} is {kind}, and the archive's {}",
+                    column.kind
+                )));
             }
         }
     }
@@ -328,7 +334,8 @@ mod tests {
 
     fn found() -> Table {
         let catalogue = Catalogue { address: "a:1".to_owned(), database: "traffic".to_owned(), store: String::new() };
-        let keys = PARTITIONED_BY.map(|(name, kind)| field(&HiveColumn { name: name.to_owned(), kind: kind.to_owned() }));
+        let keys =
+            PARTITIONED_BY.map(|(name, kind)| field(&HiveColumn { name: name.to_owned(), kind: kind.to_owned() }));
         Table {
             db_name: Some(catalogue.database.into()),
             sd: Some(descriptor(&table(), table().location)),

@@ -38,9 +38,10 @@ impl HiveTable {
     pub fn of(dataset: Dataset, store: &str) -> Self {
         let (name, comment) = match dataset {
             Dataset::Events => ("raw_events", "Valid sensor events, by event time (UTC)"),
-            Dataset::Aggregates => {
-                ("aggregates", "5-minute aggregates by window_start (UTC); a correction is a row with a larger event_count")
-            }
+            Dataset::Aggregates => (
+                "aggregates",
+                "5-minute aggregates by window_start (UTC); a correction is a row with a larger event_count",
+            ),
             Dataset::Predictions => ("predictions", "Forecasts, by prediction_timestamp (UTC)"),
         };
         let table = Table::Accepted(dataset);

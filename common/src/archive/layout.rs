@@ -325,7 +325,10 @@ mod tests {
         assert_eq!(data_name(name), Some(DataName { topic: "traffic-events", origin, batch: BATCH }));
         let compactions = Compactions { topic: "traffic-events".to_owned() };
         let path = compactions.data(7, BATCH, RAW, Hour::of_ms(0));
-        assert_eq!(path, format!("/traffic-data/raw/date=1970-01-01/hour=00/traffic-events-compacted-{:020}-{BATCH}.parquet", 7));
+        assert_eq!(
+            path,
+            format!("/traffic-data/raw/date=1970-01-01/hour=00/traffic-events-compacted-{:020}-{BATCH}.parquet", 7)
+        );
         let origin = Origin::Compaction { number: 7 };
         let name = path.rsplit('/').next().expect("a name");
         assert_eq!(data_name(name), Some(DataName { topic: "traffic-events", origin, batch: BATCH }));

@@ -190,9 +190,10 @@ impl Verification {
                 let partition = self.report.partitions.iter().find(|p| p.partition == partition);
                 named || first < partition.map_or(0, |p| p.checkpoint_end)
             }
-            Origin::Compaction { number } => self.newest.as_ref().is_some_and(|newest| {
-                number < newest.number || number == newest.number && name.batch == newest.id
-            }),
+            Origin::Compaction { number } => self
+                .newest
+                .as_ref()
+                .is_some_and(|newest| number < newest.number || number == newest.number && name.batch == newest.id),
         }
     }
 

@@ -113,7 +113,8 @@ impl Compactor<'_> {
         let mut hour = None;
         let mut done_bytes = 0;
         for inputs in merges {
-            let (place, bytes) = ((inputs[0].table, inputs[0].hour), inputs.iter().map(|input| input.size_bytes).sum::<u64>());
+            let (place, bytes) =
+                ((inputs[0].table, inputs[0].hour), inputs.iter().map(|input| input.size_bytes).sum::<u64>());
             progress(Progress { hour: place.1, done_bytes, all_bytes });
             self.merge(&mut chain, &inputs, done).await?;
             done_bytes += bytes;
@@ -150,9 +151,9 @@ impl Compactor<'_> {
             for listed in dirs {
                 let entries = self.store.list(&listed, true).await?;
                 // The tree of rejected events lies within that of the others.
-                let own = entries.iter().filter(|entry| {
-                    entry.path.strip_prefix(&dir).is_some_and(|rest| rest.starts_with("/date="))
-                });
+                let own = entries
+                    .iter()
+                    .filter(|entry| entry.path.strip_prefix(&dir).is_some_and(|rest| rest.starts_with("/date=")));
                 files.extend(own.filter_map(|entry| settled(entry, table, self.topic, &ends)));
             }
         }
@@ -206,7 +207,8 @@ impl Compactor<'_> {
                 return Err(error);
             }
         };
-        let output = DataFile { temporary, path: chain.compactions().data(number, &id, *table, *hour), size_bytes, rows };
+        let output =
+            DataFile { temporary, path: chain.compactions().data(number, &id, *table, *hour), size_bytes, rows };
         let retired = chain.retired().clone();
         let swap = self.commit(chain, &inputs.iter().collect::<Vec<_>>(), Some(output), retired, id).await?;
         done.merged_files += inputs.len() as u64;

@@ -34,7 +34,8 @@ pub(super) fn settled(entry: &Entry, table: Table, topic: &str, ends: &BTreeMap<
 /// A file more than half as large stays as it is; an hour with fewer than `min_files` others too.
 pub(super) fn merges(files: &[Input], closed_by_ms: i64, min_files: usize, file_bytes: u64) -> Vec<Vec<Input>> {
     let mut hours: BTreeMap<(Table, Hour), Vec<&Input>> = BTreeMap::new();
-    for input in files.iter().filter(|input| input.hour.end_ms() <= closed_by_ms && input.size_bytes <= file_bytes / 2) {
+    for input in files.iter().filter(|input| input.hour.end_ms() <= closed_by_ms && input.size_bytes <= file_bytes / 2)
+    {
         hours.entry((input.table, input.hour)).or_default().push(input);
     }
     let mut groups = Vec::new();

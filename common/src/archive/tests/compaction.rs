@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use arrow::row::{RowConverter, SortField};
 
-use super::faults::{Trouble, TROUBLES, hook, random};
+use super::faults::{TROUBLES, Trouble, hook, random};
 use super::*;
 use crate::archive::compaction::{Compacted, Compactor, Wish};
 use crate::archive::layout::{Origin, data_name};
@@ -178,7 +178,11 @@ fn files_that_are_not_its_own_are_left_alone() {
     }
     let wish = Wish { retain_from_ms: Some(i64::MAX), ..everything() };
     setup.compact(&store, &wish).expect("removes");
-    assert_eq!(setup.files(&store, "/traffic-data/raw"), { let mut foreign = foreign.to_vec(); foreign.sort(); foreign });
+    assert_eq!(setup.files(&store, "/traffic-data/raw"), {
+        let mut foreign = foreign.to_vec();
+        foreign.sort();
+        foreign
+    });
 }
 
 #[test]

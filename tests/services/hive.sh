@@ -6,6 +6,7 @@
 #   hive.sh freeze|thaw DIR SIGSTOP | SIGCONT
 #   hive.sh env DIR         what tests need to know, as `export` lines
 #   hive.sh prepare         downloads what is missing
+#   hive.sh client          the folder of the jars that Spark needs to speak to it
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -77,11 +78,12 @@ start() {
 }
 
 command=${1:-} DIR=${2:-}
-[ "$command" = prepare ] || [ -n "$DIR" ] || { sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2; }
+[ "$command" = prepare ] || [ "$command" = client ] || [ -n "$DIR" ] || { sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2; }
 HOME_DIR=$DIR/hive
 export HADOOP_USER_NAME=${HADOOP_USER_NAME:-$(id -un)}
 case $command in
     prepare) distribution >/dev/null; jars hdfs >/dev/null ;;
+    client) jars hive-client ;;
     start) start ;;
     stop) stop "$HOME_DIR" metastore TERM ;;
     kill) stop "$HOME_DIR" metastore KILL ;;

@@ -83,6 +83,24 @@ pub fn python() -> Option<PathBuf> {
     service("TRAFFIC_TEST_PYTHON").map(PathBuf::from)
 }
 
+/// A Python with Spark beside DuckDB and PyArrow, as `./test.sh --long` installs it.
+#[must_use]
+pub fn spark() -> Option<Spark> {
+    let (python, jars) = (environment("TRAFFIC_TEST_SPARK"), environment("TRAFFIC_TEST_HIVE_CLIENT"));
+    if python.is_none() {
+        println!("skipped: TRAFFIC_TEST_SPARK is not set; ./test.sh --long sets it");
+    }
+    Some(Spark { python: python?.into(), jars: jars?.into() })
+}
+
+/// See [`spark`].
+#[derive(Debug, Clone)]
+pub struct Spark {
+    pub python: PathBuf,
+    /// The folder of the jars that it speaks to the metastore with.
+    pub jars: PathBuf,
+}
+
 /// A setting of the tests themselves.
 #[must_use]
 pub fn setting(variable: &str) -> Option<String> {

@@ -40,7 +40,7 @@ pub struct Metastore {
 
 /// How a table that is there differs from what the archive has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Unmatched {
+enum Unmatched {
     /// It lacks these.
     Lacks(Vec<HiveColumn>),
     /// It cannot be used, and why.

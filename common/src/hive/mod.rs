@@ -11,7 +11,7 @@
 mod client;
 mod table;
 
-pub use client::{Metastore, Unmatched};
+pub use client::Metastore;
 pub use table::{HiveColumn, HiveTable, ddl};
 
 /// Where the tables are registered.

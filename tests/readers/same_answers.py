@@ -76,7 +76,7 @@ def by_pyarrow():
 def blocks(kind):
     """The document's SQL of this kind, by the heading above; `sql` alone is for every reader."""
     found, heading = [], None
-    for line in re.finditer(r"^#+ (.*)$|^```sql ?(\w*)\n(.*?)^```$", document, re.DOTALL | re.MULTILINE):
+    for line in re.finditer(r"^#+ ([^\n]*)$|^```sql ?(\w*)\n(.*?)^```$", document, re.DOTALL | re.MULTILINE):
         if line.group(1) is not None:
             heading = line.group(1).lower()
         elif line.group(2) in ("", kind):

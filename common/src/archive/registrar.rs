@@ -141,6 +141,12 @@ impl Drop for Registrar {
     }
 }
 
+struct Connection {
+    metastore: Metastore,
+    /// The table is there and fits: this was seen over this connection.
+    has_table: bool,
+}
+
 struct Worker {
     catalogue: Catalogue,
     table: HiveTable,
@@ -199,15 +205,18 @@ impl Worker {
         tokio::time::sleep(GRACE).await;
     }
 
-    async fn register(&self, connection: &mut Option<Metastore>, work: Work) -> Result<(), HiveError> {
-        let metastore = match connection {
-            Some(metastore) => metastore,
-            None => connection.insert(Metastore::connect(&self.catalogue).await?),
+    async fn register(&self, connection: &mut Option<Connection>, work: Work) -> Result<(), HiveError> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => {
+                let metastore = Metastore::connect(&self.catalogue).await?;
+                connection.insert(Connection { metastore, has_table: false })
+            }
         };
-        if work.look {
-            return self.compare(metastore).await;
+        if work.look || !connection.has_table {
+            return self.compare(connection).await;
         }
-        self.add(metastore, &work.hours.into_iter().collect::<Vec<_>>()).await
+        self.add(&connection.metastore, &work.hours.into_iter().collect::<Vec<_>>()).await
     }
 
     async fn add(&self, metastore: &Metastore, hours: &[Hour]) -> Result<(), HiveError> {
@@ -217,13 +226,15 @@ impl Worker {
     }
 
     /// Adds the store's hours that the metastore lacks; drops those that retention has emptied.
-    async fn compare(&self, metastore: &Metastore) -> Result<(), HiveError> {
+    async fn compare(&self, connection: &mut Connection) -> Result<(), HiveError> {
         let there = self.hours().await?;
         // The metastore makes a table's directory where there is none, as a user of its own, and we might not be let in.
         if there.is_empty() {
             return Ok(());
         }
+        let metastore = &connection.metastore;
         metastore.ensure(&self.table).await?;
+        connection.has_table = true;
         let known: BTreeSet<Hour> =
             metastore.partitions(&self.table).await?.iter().filter_map(|name| hour_of(name)).collect();
         let missing: Vec<Hour> = there.difference(&known).copied().collect();

@@ -17,6 +17,7 @@ import time
 import duckdb
 import pyarrow.compute as pc
 import pyarrow.dataset
+import pyarrow.parquet
 
 os.environ["TZ"] = "UTC"
 time.tzset()
@@ -53,6 +54,17 @@ def table(folder):
     text = pyarrow.schema([("date", pyarrow.string()), ("hour", pyarrow.string())])
     partitioning = pyarrow.dataset.partitioning(text, flavor="hive")
     return pyarrow.dataset.dataset(files, partitioning=partitioning).to_table()
+
+
+def encodings():
+    """What the files of the raw archive are encoded with."""
+    found = set()
+    for file in (directory / "traffic-data/raw").glob("date=*/hour=*/*.parquet"):
+        metadata = pyarrow.parquet.read_metadata(file)
+        for group in range(metadata.num_row_groups):
+            columns = range(metadata.num_columns)
+            found.update(*(metadata.row_group(group).column(column).encodings for column in columns))
+    return sorted(found)
 
 
 def by_pyarrow():
@@ -143,7 +155,7 @@ def main() -> int:
                 problems.append(f"{name}: Spark {spark_page.get(name)}, DuckDB {page.get(name)}")
     for problem in problems:
         print(f"same_answers: {problem}", file=sys.stderr)
-    print(json.dumps({**duck, "page": page, "spark": bool(metastore)}))
+    print(json.dumps({**duck, "page": page, "spark": bool(metastore), "encodings": encodings()}))
     return 1 if problems else 0
 
 

@@ -9,7 +9,7 @@ use common::store::StoreOptions;
 use tests::archive::Archive;
 use tests::metastore::{catalogue, hours, partitions};
 use tests::services::{self, Blow, Outage, Victim};
-use tests::wait_until;
+use tests::{Worker, wait_until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -85,4 +85,19 @@ fn a_wrong_address_costs_the_archive_nothing() {
     let summary = archive.run_to_end("ingest");
     assert_eq!((summary.rows, summary.retries), (2_000, 0));
     archive.assert_holds(2_000);
+}
+
+#[test]
+fn a_wrong_address_is_said_with_its_remedy() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = [("TRAFFIC_HIVE_METASTORE", "thrift://127.0.0.1:1"), ("TRAFFIC_HTTP_LISTEN", "off")];
+    let mut ingest = Worker::start_in(dir.path(), "ingest", &[], &settings);
+    let said = ingest.wait_for_log(DEADLINE, "Hive metastore, traffic.raw_events");
+    for part in ["WARN", "127.0.0.1:1", "hive.metastore", "The archive goes on"] {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(ingest.runs());
+    ingest.terminate();
+    let status = ingest.wait(DEADLINE);
+    assert!(status.success(), "{status}: {}", ingest.log());
 }

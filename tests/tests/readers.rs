@@ -15,13 +15,13 @@ use tests::{metastore, services};
 /// 2024-05-06T08:00Z: the hours are 08 and 09, which are no numbers to everyone.
 const START_MS: i64 = 1_714_982_400_000;
 const WINDOW_MS: i64 = 300_000;
-const EVENTS: i64 = 24_000;
+const EVENTS: i64 = 72_000;
 
 /// Every speed of its own, so that a column outgrows its dictionary; sums of them are exact in any order.
 fn event(number: i64) -> (String, Vec<u8>) {
     let segment = format!("S{:02}", number % 40);
     let mut event = json!({
-        "event_id": format!("E{number}"), "segment_id": segment, "timestamp": START_MS + number * 300,
+        "event_id": format!("E{number}"), "segment_id": segment, "timestamp": START_MS + number * 100,
         "speed": 20.0 + (number * 7 % EVENTS) as f64 / 1024.0, "source": "SENSOR", "quality_score": 0.5,
         "coordinates": {"latitude": 34.125, "longitude": -118.25},
     });
@@ -106,7 +106,7 @@ fn archived(directory: &Path, hive: Option<&Catalogue>) {
     let predictions = archive("predictions", Dataset::Predictions);
     predictions.send([12, 13].map(|window| ("S00", prediction("S00", window, 15))));
     predictions.send([("S01", prediction("S01", 13, 30))]);
-    for (archive, rows) in [(&events, 24_000), (&aggregates, 75), (&predictions, 3)] {
+    for (archive, rows) in [(&events, 72_000), (&aggregates, 75), (&predictions, 3)] {
         archive.run_to_end("archive");
         archive.assert_holds(rows);
         if hive.is_some() {
@@ -132,13 +132,17 @@ fn same_answers(python: &Path, directory: &Path, spark: &[&str]) -> Value {
 }
 
 fn check(answers: &Value) {
-    assert_eq!(answers["hours"], json!([["2024-05-06", "08", 12_000], ["2024-05-06", "09", 12_000]]));
+    let encodings = answers["encodings"].as_array().expect("names");
+    for encoding in ["BYTE_STREAM_SPLIT", "DELTA_BINARY_PACKED", "DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY"] {
+        assert!(encodings.contains(&json!(encoding)), "{encoding} was not read: {encodings:?}");
+    }
+    assert_eq!(answers["hours"], json!([["2024-05-06", "08", 36_000], ["2024-05-06", "09", 36_000]]));
     assert_eq!(answers["speeds"].as_array().map(Vec::len), Some(40));
     let newest = answers["newest"].as_array().expect("rows");
     assert_eq!(newest.len(), 72);
     assert!(newest.contains(&json!(["S00", START_MS + 12 * WINDOW_MS, 18.0, 9])), "{newest:?}");
     let page = &answers["page"];
-    assert_eq!(page["hours"], json!([["2024-05-06", "08", 12_000, 40], ["2024-05-06", "09", 12_000, 40]]));
+    assert_eq!(page["hours"], json!([["2024-05-06", "08", 36_000, 40], ["2024-05-06", "09", 36_000, 40]]));
     assert_eq!(page["worst congestion"], json!([["S00", 1, 18.0], ["S01", 1, 35.0]]));
     assert_eq!(page["corrections"], json!([["S00", 2, 42.0], ["S01", 1, 25.0]]));
     // |50 - 18| and |50 - 60|; |70 - 18| and |70 - 60|. |50 - 35|; |70 - 35|.

@@ -91,9 +91,11 @@ fn a_wrong_address_costs_the_archive_nothing() {
 fn a_wrong_address_is_said_with_its_remedy() {
     let dir = tempfile::tempdir().expect("a directory");
     let settings = [("TRAFFIC_HIVE_METASTORE", "thrift://127.0.0.1:1"), ("TRAFFIC_HTTP_LISTEN", "off")];
+    let mut init = Worker::start_in(dir.path(), "traffic", &["init"], &[]);
+    assert!(init.wait(DEADLINE).success());
     let mut ingest = Worker::start_in(dir.path(), "ingest", &[], &settings);
     let said = ingest.wait_for_log(DEADLINE, "Hive metastore, traffic.raw_events");
-    for part in ["WARN", "127.0.0.1:1", "hive.metastore", "The archive goes on"] {
+    for part in [r#""warn""#, "127.0.0.1:1", "hive.metastore", "The archive goes on"] {
         assert!(said.contains(part), "{said}");
     }
     assert!(ingest.runs());

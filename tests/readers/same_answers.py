@@ -57,14 +57,15 @@ def table(folder):
 
 
 def encodings():
-    """What the files of the raw archive are encoded with."""
-    found = set()
+    """What the files of the raw archive are encoded with, and who they say wrote them."""
+    found, writers = set(), set()
     for file in (directory / "traffic-data/raw").glob("date=*/hour=*/*.parquet"):
         metadata = pyarrow.parquet.read_metadata(file)
+        writers.add(metadata.created_by)
         for group in range(metadata.num_row_groups):
             columns = range(metadata.num_columns)
             found.update(*(metadata.row_group(group).column(column).encodings for column in columns))
-    return sorted(found)
+    return {"encodings": sorted(found), "writers": sorted(writers)}
 
 
 def by_pyarrow():
@@ -155,7 +156,7 @@ def main() -> int:
                 problems.append(f"{name}: Spark {spark_page.get(name)}, DuckDB {page.get(name)}")
     for problem in problems:
         print(f"same_answers: {problem}", file=sys.stderr)
-    print(json.dumps({**duck, "page": page, "spark": bool(metastore), "encodings": encodings()}))
+    print(json.dumps({**duck, "page": page, "spark": bool(metastore), **encodings()}))
     return 1 if problems else 0
 
 

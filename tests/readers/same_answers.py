@@ -3,7 +3,8 @@
 
 Three queries (rows per hour, average speed by segment in one hour, the newest correction of each aggregate) go through
 PyArrow and DuckDB, and the document's queries through DuckDB. With a metastore (thrift://host:port), the database of
-the tables and the folder of the jars to speak to it with, all of them go through Spark too. Answers must be equal to
+the tables and the folder of the jars to speak to it with, all of them go through Spark too; and the three a second time on tables
+made by the statements of hive.sql beside the document. Answers must be equal to
 the last bit. Prints them as one JSON object; the document's are in `page`, by the heading above each.
 """
 import datetime
@@ -22,6 +23,7 @@ import pyarrow.parquet
 os.environ["TZ"] = "UTC"
 time.tzset()
 document, directory = pathlib.Path(sys.argv[1]).read_text(), pathlib.Path(sys.argv[2])
+by_hand = pathlib.Path(sys.argv[1]).with_name("hive.sql").read_text()
 metastore, database, jars = sys.argv[3:6] if len(sys.argv) > 3 else (None, None, None)
 DATE, HOUR = "2024-05-06", "09"
 
@@ -137,11 +139,15 @@ def by_spark():
     spark.sparkContext.setLogLevel("ERROR")
     spark.sql(f"use {database}")
     # The document's tables are in the database that workers make if nothing else is set.
-    run = lambda sql: spark.sql(re.sub(r"\btraffic\b", database, sql)).collect()
+    run = lambda sql: spark.sql(re.sub(r"\buse traffic\b", f"use {database}", sql)).collect()
     page = answers("spark", run)
     found = {name: sorted(rows(run(query))) for name, query in QUERIES.items()}
+    ddl = by_hand.replace("traffic;", f"{database}_by_hand;").replace("hdfs://namenode:9000", f"file://{directory}")
+    for statement in filter(str.strip, re.sub(r"^--.*$", "", ddl, flags=re.MULTILINE).split(";")):
+        spark.sql(statement)
+    made = {name: sorted(rows(run(query))) for name, query in QUERIES.items()}
     spark.stop()
-    return found, page
+    return found, made, page
 
 
 def main() -> int:
@@ -149,8 +155,9 @@ def main() -> int:
     arrow, (duck, page) = by_pyarrow(), by_duckdb()
     problems += [f"{name}: PyArrow {arrow[name]}, DuckDB {duck[name]}" for name in QUERIES if arrow[name] != duck[name]]
     if metastore:
-        spark, spark_page = by_spark()
+        spark, made, spark_page = by_spark()
         problems += [f"{name}: Spark {spark[name]}, DuckDB {duck[name]}" for name in QUERIES if spark[name] != duck[name]]
+        problems += [f"{name}: by hive.sql {made[name]}, Spark {spark[name]}" for name in QUERIES if made[name] != spark[name]]
         for name in page.keys() | spark_page.keys():
             if page.get(name) != spark_page.get(name):
                 problems.append(f"{name}: Spark {spark_page.get(name)}, DuckDB {page.get(name)}")

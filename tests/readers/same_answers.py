@@ -3,9 +3,8 @@
 
 Three queries (rows per hour, average speed by segment in one hour, the newest correction of each aggregate) go through
 PyArrow and DuckDB, and the document's queries through DuckDB. With a metastore (thrift://host:port), the database of
-the tables and the folder of the jars to speak to it with, all of them go through Spark too; and the three a second time on tables
-made by the statements of hive.sql beside the document. Answers must be equal to
-the last bit. Prints them as one JSON object; the document's are in `page`, by the heading above each.
+the tables and the folder of the jars to speak to it with, all of them go through Spark too; and the three a second time on tables made
+by the statements of hive.sql beside the document. Answers must be equal to the last bit. Prints them as one JSON object; the document's are in `page`, by the heading above each.
 """
 import datetime
 import json
@@ -157,7 +156,7 @@ def main() -> int:
     if metastore:
         spark, made, spark_page = by_spark()
         problems += [f"{name}: Spark {spark[name]}, DuckDB {duck[name]}" for name in QUERIES if spark[name] != duck[name]]
-        problems += [f"{name}: by hive.sql {made[name]}, Spark {spark[name]}" for name in QUERIES if made[name] != spark[name]]
+        problems += [f"{name}: Spark by hive.sql {made[name]}" for name in QUERIES if made[name] != spark[name]]
         for name in page.keys() | spark_page.keys():
             if page.get(name) != spark_page.get(name):
                 problems.append(f"{name}: Spark {spark_page.get(name)}, DuckDB {page.get(name)}")

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """same_answers.py ANALYSTS.md DIRECTORY [METASTORE DATABASE JARS]: readers must agree on an archive in DIRECTORY.
 
-Three queries (rows per hour, average speed by segment in one hour, the newest correction of each aggregate) go through
-PyArrow and DuckDB, and the document's queries through DuckDB. With a metastore (thrift://host:port), the database of
-the tables and the folder of the jars to speak to it with, all of them go through Spark too; and the three a second time on tables made
-by the statements of hive.sql beside the document. Answers must be equal to the last bit. Prints them as one JSON object; the document's are in `page`, by the heading above each.
+Three queries (rows per hour, average speed by segment in one hour, the newest correction of each aggregate) go
+through PyArrow and DuckDB, and the document's queries through DuckDB. With a metastore (thrift://host:port), the
+database of the tables and the folder of the jars to speak to it with, all of them go through Spark too; and the three
+a second time on tables made by the statements of hive.sql beside the document. Answers must be equal to the last bit.
+Prints them as one JSON object; the document's are in `page`, by the heading above each.
 """
 import datetime
 import json

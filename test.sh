@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Everything that has to hold: format, lints, tests against a real Kafka, HDFS and PostgreSQL, the
-# README's demo.
+# Everything that has to hold: format, lints, tests against a real Kafka, HDFS, PostgreSQL and Hive metastore,
+# the README's demo.
 #
 #   ./test.sh            all of it; installs what is missing with apt (Debian)
 #   ./test.sh --quick    without the services and the tests that need them
-#   ./test.sh --long     the week instead of a day, and the tests of faults on a cluster of three brokers: half an hour
-#                        more
+#   ./test.sh --long     the week instead of a day, the tests of faults on a cluster of three brokers, and Spark as a
+#                        reader of the archive (700 MB of packages): half an hour more
 #   ./test.sh --help
 #
 # Services run on free ports, with everything they write in one temporary directory, and are stopped at the
@@ -177,16 +177,24 @@ unit_and_integration() {
 # One cluster for all of them, which ends with their process.
 cluster() { cargo test --workspace --test cluster -- --ignored --test-threads=1; }
 
-readers() {
+# python_with NAME FILE…: a Python with the packages of the first FILE, which may name the others; installed once for each
+# state of them.
+python_with() {
     local venv
-    venv=$CACHE/traffic-readers-$(sha256sum tests/readers/requirements.txt | cut -c1-12)
+    venv=$CACHE/$1-$(cat "${@:2}" | sha256sum | cut -c1-12)
     if [ ! -f "$venv/complete" ]; then
         rm -rf "$venv"
         python3 -m venv "$venv"
-        "$venv/bin/pip" install --quiet --disable-pip-version-check -r tests/readers/requirements.txt
+        "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$2"
         touch "$venv/complete"
     fi
-    READER=$venv/bin/python
+    echo "$venv/bin/python"
+}
+
+readers() {
+    READER=$(python_with traffic-readers tests/readers/requirements.txt)
+    [ -z "$LONG" ] || SPARK=$(python_with traffic-spark tests/readers/requirements-spark.txt tests/readers/requirements.txt)
+    [ -z "$LONG" ] || HIVE_CLIENT=$(tests/services/hive.sh client)
 }
 
 # The README's first command, as a new user runs it, in the profile that the tests have built.
@@ -220,6 +228,7 @@ stage "build" build
 [ -n "$QUICK" ] || stage "services" await_services
 stage "readers" readers
 export TRAFFIC_TEST_PYTHON=$READER
+[ -z "$LONG" ] || export TRAFFIC_TEST_SPARK=$SPARK TRAFFIC_TEST_HIVE_CLIENT=$HIVE_CLIENT
 stage "tests" unit_and_integration
 [ -z "$LONG" ] || stage "cluster" cluster
 stage "demo" demo

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod db;
 pub mod health;
+pub mod hive;
 pub mod model;
 pub mod shutdown;
 pub mod store;

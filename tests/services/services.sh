@@ -12,7 +12,7 @@
 # A service is a script <service>.sh beside this one that knows prepare, start, stop and env.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-SERVICES=(kafka hdfs postgres)
+SERVICES=(kafka hdfs postgres hive)
 
 # Runs "<service>.sh COMMAND DIR" of all services side by side; fails if one does.
 each() {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use common::archive::verify::{Report, verify};
 use common::archive::{ArchiveConfig, Control, Dataset, Sink, Summary};
 use common::clock::{Clock as _, SystemClock};
+use common::hive::Catalogue;
 use common::model::Normaliser;
 use common::store::{Store, StoreOptions, open};
 use common::stream::memory::MemoryLog;
@@ -19,6 +20,8 @@ pub struct Archive {
     pub store: Store,
     pub config: ArchiveConfig,
     pub dataset: Dataset,
+    /// Where the hours are registered, if anywhere.
+    pub hive: Option<Catalogue>,
     partitions: u32,
 }
 
@@ -36,7 +39,7 @@ impl Archive {
         let runtime = runtime.expect("a runtime");
         let store = runtime.block_on(async { open(url, options) }).expect("the URL is sound");
         let config = ArchiveConfig { retry_min_ms: 100, retry_max_s: 1, ..ArchiveConfig::default() };
-        Self { log, topic, runtime, store, config, dataset: Dataset::Events, partitions }
+        Self { log, topic, runtime, store, config, dataset: Dataset::Events, hive: None, partitions }
     }
 
     /// Writes events `numbers`, six seconds apart from sixteen hours ago, every tenth of them no event.
@@ -106,6 +109,7 @@ impl Archive {
             topic: self.topic.clone(),
             application_id: group.to_owned(),
             instance: "0".to_owned(),
+            hive: self.hive.clone(),
         };
         sink.run(control).expect("the sink archives")
     }

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod database;
 pub mod flow;
 pub mod log_contract;
+pub mod metastore;
 pub mod network;
 pub mod services;
 pub mod simulator;

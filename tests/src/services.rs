@@ -55,6 +55,12 @@ pub fn hdfs() -> Option<String> {
     service("TRAFFIC_TEST_HDFS")
 }
 
+/// A Hive metastore: `thrift://host:port`.
+#[must_use]
+pub fn hive() -> Option<String> {
+    service("TRAFFIC_TEST_HIVE")
+}
+
 /// PostgreSQL: `postgres://user:password@host:port/postgres`, of a user who may create databases.
 #[must_use]
 pub fn postgres() -> Option<String> {
@@ -75,6 +81,24 @@ pub fn data() -> Option<PathBuf> {
 #[must_use]
 pub fn python() -> Option<PathBuf> {
     service("TRAFFIC_TEST_PYTHON").map(PathBuf::from)
+}
+
+/// A Python with Spark beside DuckDB and PyArrow, as `./test.sh --long` installs it.
+#[must_use]
+pub fn spark() -> Option<Spark> {
+    let (python, jars) = (environment("TRAFFIC_TEST_SPARK"), environment("TRAFFIC_TEST_HIVE_CLIENT"));
+    if python.is_none() {
+        println!("skipped: TRAFFIC_TEST_SPARK is not set; ./test.sh --long sets it");
+    }
+    Some(Spark { python: python?.into(), jars: jars?.into() })
+}
+
+/// See [`spark`].
+#[derive(Debug, Clone)]
+pub struct Spark {
+    pub python: PathBuf,
+    /// The folder of the jars that it speaks to the metastore with.
+    pub jars: PathBuf,
 }
 
 /// A setting of the tests themselves.
@@ -131,6 +155,7 @@ pub enum Victim {
     Namenode,
     Datanode,
     Postgres,
+    Hive,
 }
 
 /// How it is taken away.
@@ -227,6 +252,7 @@ impl Script {
             Victim::Namenode => ("hdfs.sh", vec!["namenode"]),
             Victim::Datanode => ("hdfs.sh", vec!["datanode"]),
             Victim::Postgres => ("postgres.sh", vec![]),
+            Victim::Hive => ("hive.sh", vec![]),
         };
         Self { name, command, arguments }
     }

@@ -22,6 +22,7 @@
 //! | `sink.rs` | sessions until the end, pauses between them |
 //! | `session.rs` | one membership: log → batches → commits |
 //! | `compaction/` | merges closed hours' files, removes hours that are too old |
+//! | `registrar.rs` | tells a Hive metastore of new hours, beside the sink |
 //! | `schedule.rs` | compaction beside the sink |
 //! | `read.rs` | rows of an hour, as events |
 //! | `verify.rs` | proves the invariant over an archive, and against the log |
@@ -38,6 +39,7 @@ mod ledger;
 pub mod manifest;
 mod parquet;
 pub mod read;
+mod registrar;
 mod rows;
 mod schedule;
 pub mod schema;

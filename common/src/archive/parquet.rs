@@ -89,7 +89,9 @@ pub fn encode(table: Table, groups: &[RecordBatch], zstd_level: i32) -> Result<B
 
 fn properties(table: Table, zstd_level: i32) -> Result<WriterPropertiesBuilder, ArchiveError> {
     let mut properties = WriterProperties::builder()
-        .set_created_by(concat!("traffic ", env!("CARGO_PKG_VERSION")).to_owned())
+        // Readers in Java take a file whose writer they cannot parse for one of an old writer's, with its bugs: they refuse
+        // to read DELTA_BYTE_ARRAY and leave the statistics of text aside.
+        .set_created_by(concat!("traffic version ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(zstd_level)?))
         .set_max_row_group_row_count(None)
         // Filters kept until the end of the file would be memory that grows with it.

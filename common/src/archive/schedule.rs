@@ -11,6 +11,7 @@ use jiff::civil::Date;
 use super::ArchiveError;
 use super::compaction::{Compacted, Compactor, Wish};
 use super::layout::Hour;
+use super::registrar::Notices;
 use super::sink::Sink;
 use crate::clock::has_passed;
 
@@ -28,8 +29,8 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Begins a compaction if one is due.
-    pub(super) fn look(&mut self, sink: &Sink) {
+    /// Begins a compaction if one is due; the registrar then looks for hours that are gone.
+    pub(super) fn look(&mut self, sink: &Sink, registrar: Option<Notices>) {
         let (config, now_ms) = (&sink.config, sink.clock.now_ms());
         let interval_ms = i64::try_from(config.compact_interval_s * 1000).unwrap_or(i64::MAX);
         let last_ms = *self.last_ms.get_or_insert(now_ms);
@@ -61,6 +62,10 @@ impl Schedule {
                     outcome = compactor.run(&wish, &mut done, progress) => outcome,
                 }
             });
+            // Hours may be gone, by this compaction or by one that somebody ran by hand.
+            if let Some(registrar) = registrar {
+                registrar.look();
+            }
             report(&topic, &done, outcome);
         };
         match std::thread::Builder::new().name("compactor".to_owned()).spawn(work) {

@@ -10,6 +10,7 @@ use super::concurrent::{all, try_all};
 use super::layout::{Hour, Place, Table};
 use super::ledger::{Committed, Ledger};
 use super::manifest::{Kind, Manifest, Start, VERSION, start};
+use super::registrar::Notices;
 use super::sink::{Control, Health, Sink};
 use crate::clock::has_passed;
 use crate::store::Store;
@@ -88,7 +89,8 @@ impl<'s> Session<'s> {
             }
             self.commit_offsets(member)?;
             if self.owned.contains_key(&0) && !self.control.exit_at_end {
-                self.health.schedule.look(self.sink);
+                let notices = self.health.registrar();
+                self.health.schedule.look(self.sink, notices);
             }
         }
     }
@@ -186,6 +188,10 @@ impl<'s> Session<'s> {
         }
         member.start(&starts)?;
         self.waiting.clear();
+        // The last owner may not have come to it.
+        if let Some(registrar) = self.health.registrar() {
+            registrar.look();
+        }
         if !self.health.flush_failed {
             self.health.recovered();
             (self.control.ready)(true);
@@ -318,7 +324,7 @@ impl<'s> Session<'s> {
             let fresh = Batch::new(owned.ledger.place(), owned.batch.next(), (self.sink.batch_id)());
             let batch = std::mem::replace(&mut owned.batch, fresh);
             self.held_bytes -= batch.bytes();
-            work.push(commit(self.sink, *partition, &mut owned.ledger, batch, now_ms));
+            work.push(commit(self.sink, *partition, &mut owned.ledger, batch, self.health.registrar(), now_ms));
         }
         let outcomes = self.sink.wait(self.control, async { Ok(all(work).await) });
         self.health.flush_failed |= outcomes.is_err();
@@ -424,6 +430,7 @@ async fn commit(
     partition: u32,
     ledger: &mut Ledger,
     mut batch: Batch,
+    registrar: Option<Notices>,
     now_ms: i64,
 ) -> Result<Flushed, ArchiveError> {
     let store: &Store = &sink.store;
@@ -441,9 +448,13 @@ async fn commit(
         files: manifest.files.len() as u64,
         file_bytes: manifest.files.iter().map(|file| file.size_bytes).sum(),
     };
+    let files = registrar.is_some().then(|| manifest.files.clone());
     match ledger.commit(manifest).await? {
         Committed::Done => {}
         Committed::Overtaken => return Err(overtaken(ledger.place())),
+    }
+    if let (Some(registrar), Some(files)) = (registrar, files) {
+        registrar.committed(&files);
     }
     if ledger.chain().manifests.len() >= sink.config.checkpoint_manifests {
         ledger.write_checkpoint().await?;

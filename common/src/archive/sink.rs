@@ -13,10 +13,12 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::dataset::Dataset;
+use super::registrar::{Notices, Registrar};
 use super::schedule::Schedule;
 use super::session::Session;
 use super::{ArchiveConfig, ArchiveError};
 use crate::clock::Clock;
+use crate::hive::Catalogue;
 use crate::model::Normaliser;
 use crate::store::Store;
 use crate::stream::{Log, Membership};
@@ -67,6 +69,8 @@ pub struct Sink {
     /// Names the consumer group.
     pub application_id: String,
     pub instance: String,
+    /// Where the hours are registered, if anywhere.
+    pub hive: Option<Catalogue>,
 }
 
 /// How the sink fares, over its sessions.
@@ -78,6 +82,7 @@ pub(super) struct Health {
     /// The last flush failed: reading the store is no proof of health, a flush is.
     pub(super) flush_failed: bool,
     pub(super) schedule: Schedule,
+    registrar: Option<Registrar>,
 }
 
 impl Health {
@@ -86,6 +91,11 @@ impl Health {
         let pause = Duration::from_millis(config.retry_min_ms) * 2_u32.pow(self.failures.min(16));
         self.failures += 1;
         pause.min(Duration::from_secs(config.retry_max_s))
+    }
+
+    /// Whom to tell of new hours.
+    pub(super) fn registrar(&self) -> Option<Notices> {
+        self.registrar.as_ref().map(Registrar::notices)
     }
 
     pub(super) fn recovered(&mut self) {
@@ -99,7 +109,8 @@ impl Sink {
     /// # Errors
     /// Only what trying again cannot mend.
     pub fn run(&self, control: &Control<'_>) -> Result<Summary, ArchiveError> {
-        let mut health = Health::default();
+        let registrar = self.hive.as_ref().map(|catalogue| Registrar::start(self, catalogue));
+        let mut health = Health { registrar, ..Health::default() };
         (control.ready)(false);
         loop {
             match Session::new(self, control, &mut health).run() {

@@ -107,6 +107,7 @@ impl Setup {
     fn sink(&self, store: Store) -> Sink {
         let ids = Arc::clone(&self.ids);
         Sink {
+            hive: None,
             log: Arc::new(self.log.clone()),
             store,
             config: self.config.clone(),

@@ -20,6 +20,7 @@ mod alerter;
 mod archive;
 mod database;
 mod hdfs;
+mod hive;
 mod http;
 mod kafka;
 mod layers;
@@ -42,6 +43,7 @@ pub use alerter::{AlerterSettings, PredictedCongestionSettings, SensorSilentSett
 pub use archive::ArchiveSettings;
 pub use database::{DatabaseLocation, PostgresLocation, ProjectionRetention, ProjectionSettings};
 pub use hdfs::HdfsSettings;
+pub use hive::{HiveSettings, MetastoreLocation};
 pub use http::{HttpSettings, Listen};
 pub use kafka::{KafkaSettings, SaslMechanism, SecurityProtocol};
 pub use location::{LogLocation, StoreLocation};
@@ -82,6 +84,7 @@ pub struct Config {
     pub topics: TopicSettings,
     pub kafka: KafkaSettings,
     pub hdfs: HdfsSettings,
+    pub hive: HiveSettings,
     pub http: HttpSettings,
     pub telemetry: TelemetrySettings,
     pub aggregator: AggregatorSettings,
@@ -106,6 +109,7 @@ impl Default for Config {
             topics: TopicSettings::default(),
             kafka: KafkaSettings::default(),
             hdfs: HdfsSettings::default(),
+            hive: HiveSettings::default(),
             http: HttpSettings::default(),
             telemetry: TelemetrySettings::default(),
             aggregator: AggregatorSettings::default(),
@@ -166,6 +170,7 @@ impl Config {
         self.topics.validate(problems);
         self.kafka.validate(problems);
         self.hdfs.validate(problems);
+        self.hive.validate(problems);
         self.telemetry.validate(problems);
         self.aggregator.validate(problems);
         self.alerter.validate(problems);

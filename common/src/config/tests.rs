@@ -58,6 +58,8 @@ fn a_full_file() {
         [hdfs]
         replication_factor = 2
         timeout = "10s"
+        [hive]
+        metastore = "thrift://hive:9083"
         [http]
         listen = "off"
         [telemetry]
@@ -82,6 +84,8 @@ fn a_full_file() {
     assert_eq!(config.normaliser().speed_unit, SpeedUnit::Mph);
     assert_eq!(config.normaliser().time_zone.iana_name(), Some("America/Los_Angeles"));
     assert_eq!(config.http.address(9101), None);
+    let metastore = config.hive.metastore.expect("it is set");
+    assert_eq!((metastore.address.as_str(), config.hive.database.as_str()), ("hive:9083", "traffic"));
     assert_eq!(config.aggregator.reading_interval.map(|i| i.as_secs()), Some(20));
     assert_eq!((config.archive.flush_bytes, config.archive.memory_bytes), (1_000_000, 2_000_000));
     let all = config.topics.specs();
@@ -272,4 +276,20 @@ fn a_client_s_certificate_needs_its_key() {
     assert_eq!(found, ["kafka.ssl_key_password is set, but kafka.ssl_key_location is not"]);
     let found = problems("", &given[1..3]);
     assert!(found.iter().all(|problem| problem.contains("only with SSL or SASL_SSL")), "{found:?}");
+}
+
+#[test]
+fn a_metastore_and_its_database_are_checked() {
+    let given = env(&[("TRAFFIC_HIVE_METASTORE", "thrift://h:1"), ("TRAFFIC_HIVE_DATABASE", "roads")]);
+    let config = Config::load(None, given, &[]).expect("valid");
+    assert_eq!(config.hive.metastore.map(|m| m.address), Some("h:1".to_owned()));
+    assert_eq!(config.hive.database, "roads");
+    assert_eq!(
+        problems("", &[("TRAFFIC_HIVE_METASTORE", "hive:9083")]),
+        ["hive.metastore = \"hive:9083\", from TRAFFIC_HIVE_METASTORE: allowed: thrift://HOST:PORT"]
+    );
+    assert_eq!(
+        problems("[hive]\ndatabase = \"My-Roads\"", &[]),
+        ["hive.database = \"My-Roads\", from FILE: allowed: 1 to 128 of the characters a-z 0-9 _"]
+    );
 }

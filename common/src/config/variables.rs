@@ -31,7 +31,7 @@ const POSTGRES_HOST: &str = "POSTGRES_HOST";
 const POSTGRES_PARTS: [&str; 4] = [POSTGRES_HOST, "POSTGRES_PORT", "POSTGRES_DB", "POSTGRES_USER"];
 
 /// A later one wins where two override the same setting.
-const VARIABLES: [Variable; 24] = [
+const VARIABLES: [Variable; 26] = [
     plain("TRAFFIC_LOG", "log"),
     plain(HDFS_NAMENODE_URL, "store"),
     plain("TRAFFIC_STORE", "store"),
@@ -44,6 +44,8 @@ const VARIABLES: [Variable; 24] = [
     plain("TRAFFIC_SPEED_UNIT", "speed_unit"),
     plain("TRAFFIC_TIME_ZONE", "time_zone"),
     plain("TRAFFIC_ARCHIVE_ENABLED", "archive.enabled"),
+    plain("TRAFFIC_HIVE_METASTORE", "hive.metastore"),
+    plain("TRAFFIC_HIVE_DATABASE", "hive.database"),
     plain("TRAFFIC_HTTP_LISTEN", "http.listen"),
     plain("TRAFFIC_LOG_FORMAT", "telemetry.format"),
     plain("TRAFFIC_LOG_LEVEL", "telemetry.level"),

@@ -22,6 +22,7 @@ use tokio::runtime::{Handle, Runtime};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LogLocation, StoreLocation};
 use crate::health::{Component, Health, Server};
+use crate::hive::Catalogue;
 use crate::shutdown::Shutdown;
 use crate::store::{Store, StoreError, StoreOptions};
 use crate::stream::kafka::{Failpoint, KafkaConfig, KafkaLog};
@@ -183,12 +184,24 @@ impl Process {
             replication: Some(u32::from(hdfs.replication_factor)),
             ..StoreOptions::default()
         };
+        crate::store::open(&self.store_url(), &options)
+    }
+
+    /// Where the hours of the archive are registered, if that is set.
+    #[must_use]
+    pub fn hive(&self) -> Option<Catalogue> {
+        let hive = &self.config.hive;
+        let address = hive.metastore.as_ref()?.address.clone();
+        Some(Catalogue { address, database: hive.database.clone(), store: self.store_url() })
+    }
+
+    fn store_url(&self) -> String {
         match &self.config.store {
             StoreLocation::Directory(directory) => {
                 let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
-                crate::store::open(&format!("file://{}", directory.display()), &options)
+                format!("file://{}", directory.display())
             }
-            StoreLocation::Hdfs(url) => crate::store::open(url, &options),
+            StoreLocation::Hdfs(url) => url.clone(),
         }
     }
 

@@ -40,6 +40,7 @@ impl Crew<'_> {
             topic: topic.to_owned(),
             application_id: group.to_owned(),
             instance: config.instance.clone(),
+            hive: process.hive(),
         };
         let component = process.health.component(&format!("archive of {topic}"));
         let ended = ended.clone();

@@ -1,0 +1,153 @@
+//! The archive's hours in a real Hive metastore.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use common::archive::compaction::{Compacted, Compactor, Wish};
+use common::archive::{Control, Dataset};
+use common::clock::{Clock as _, SystemClock};
+use common::hive::{HiveError, HiveTable};
+use common::store::StoreOptions;
+use tests::archive::Archive;
+use tests::metastore::{catalogue, ensure, hours, partitions};
+use tests::{services, wait_until};
+
+const RAW: &str = "/traffic-data/raw";
+const DEADLINE: Duration = Duration::from_secs(60);
+const HOUR_MS: i64 = 3_600_000;
+
+/// An archive in a directory, registered in a database of its own.
+fn registered(name: &str, metastore: &str) -> (Archive, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let url = format!("file://{}", dir.path().display());
+    let mut archive = Archive::new(name, &url, &StoreOptions::default(), 2);
+    archive.hive = Some(catalogue(name, metastore, &url));
+    (archive, dir)
+}
+
+fn events(store: &str) -> HiveTable {
+    HiveTable::of(Dataset::Events, store)
+}
+
+#[test]
+fn hours_are_registered_as_they_appear_and_once() {
+    let Some(metastore) = services::hive() else { return };
+    let (mut archive, _dir) = registered("hive_appear", &metastore);
+    archive.config.flush_interval_s = 1;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let shutdown = || stop.load(Ordering::SeqCst);
+            archive.run("one", &Control { shutdown: &shutdown, ready: &|_| {}, exit_at_end: false })
+        });
+        let stopping = StopOnDrop(&stop);
+        // An hour is six hundred events.
+        for end in [900, 2_400, 3_000] {
+            archive.produce(end - 900..end);
+            wait_until(DEADLINE, "all hours in the metastore", || {
+                let there = hours(&archive, RAW);
+                let rows = archive.report().partitions.iter().map(|p| p.rows).sum::<u64>();
+                (rows >= 900 && there.len() >= 2 && partitions(&archive, Dataset::Events) == there).then_some(())
+            });
+        }
+        drop(stopping);
+    });
+    let there = hours(&archive, RAW);
+    assert!(there.len() >= 5, "{there:?}");
+    assert!(!hours(&archive, "/traffic-data/raw/rejected").is_empty(), "there are rejected records, in no table");
+    // Another group archives nothing, and registers everything a second time.
+    archive.run_to_end("two");
+    assert_eq!(partitions(&archive, Dataset::Events), there);
+}
+
+#[test]
+fn what_was_archived_before_is_found() {
+    let Some(metastore) = services::hive() else { return };
+    let (mut archive, _dir) = registered("hive_before", &metastore);
+    let hive = archive.hive.take();
+    archive.produce(0..3_000);
+    archive.run_to_end("one");
+    archive.hive = hive;
+    assert!(partitions(&archive, Dataset::Events).is_empty());
+    archive.run_to_end("one");
+    assert_eq!(partitions(&archive, Dataset::Events), hours(&archive, RAW));
+}
+
+#[test]
+fn a_table_gets_the_columns_that_it_lacks_and_another_kind_is_refused() {
+    let Some(metastore) = services::hive() else { return };
+    let (archive, _dir) = registered("hive_columns", &metastore);
+    let store = archive.hive.as_ref().map(|hive| hive.store.clone()).expect("it is registered");
+    let mut old = events(&store);
+    old.columns.retain(|column| column.name != "flow_per_hour" && column.name != "payload");
+    ensure(&archive, &old).expect("a table of an earlier time");
+    ensure(&archive, &events(&store)).expect("it gets what it lacks");
+    let mut other = events(&store);
+    for column in other.columns.iter_mut().filter(|column| column.name == "payload") {
+        column.kind = "string".to_owned();
+    }
+    let refused = ensure(&archive, &other).expect_err("the column is there, and binary");
+    assert!(matches!(&refused, HiveError::Refused(why) if why.contains("column payload is binary")), "{refused}");
+    // The archive goes on, though its table is not as it should be.
+    let (mut archive, _dir) = registered("hive_refused", &metastore);
+    let store = archive.hive.as_ref().map(|hive| hive.store.clone()).expect("it is registered");
+    let mut other = events(&store);
+    other.columns[0].kind = "int".to_owned();
+    ensure(&archive, &other).expect("a table that is none of ours");
+    archive.config.flush_interval_s = 1;
+    archive.produce(0..1_000);
+    assert_eq!(archive.run_to_end("one").rows, 1_000);
+    assert!(partitions(&archive, Dataset::Events).is_empty());
+}
+
+#[test]
+fn hours_that_retention_has_emptied_are_dropped() {
+    let Some(metastore) = services::hive() else { return };
+    let (mut archive, _dir) = registered("hive_retention", &metastore);
+    // Only what a checkpoint sums up may be removed.
+    archive.config.checkpoint_manifests = 2;
+    for end in [2_000, 4_000, 6_000] {
+        archive.produce(end - 2_000..end);
+        archive.run_to_end("one");
+    }
+    let before = hours(&archive, RAW);
+    assert_eq!(partitions(&archive, Dataset::Events), before);
+    let retain_from_ms = SystemClock.now_ms() - 13 * HOUR_MS;
+    let compactor = Compactor {
+        store: &archive.store,
+        config: &archive.config,
+        dataset: Dataset::Events,
+        topic: &archive.topic,
+        now_ms: &|| SystemClock.now_ms(),
+        id: &|| uuid::Uuid::new_v4().simple().to_string(),
+    };
+    let wish = Wish { retain_from_ms: Some(retain_from_ms), min_files: 100, ..Wish::default() };
+    let mut done = Compacted::default();
+    archive.runtime.block_on(compactor.run(&wish, &mut done, &mut |_| {})).expect("retention");
+    assert!(done.removed_files > 0, "{done:?}");
+    let left = hours(&archive, RAW);
+    assert!(!left.is_empty() && left.len() < before.len(), "{left:?} of {before:?}");
+    archive.run_to_end("one");
+    assert_eq!(partitions(&archive, Dataset::Events), left);
+}
+
+#[test]
+fn hours_on_hdfs_are_registered_where_they_are() {
+    let (Some(metastore), Some(hdfs)) = (services::hive(), services::hdfs()) else { return };
+    let options = StoreOptions { replication: Some(1), ..StoreOptions::default() };
+    let mut archive = Archive::new("hive_hdfs", &hdfs, &options, 2);
+    archive.hive = Some(catalogue("hive_hdfs", &metastore, &hdfs));
+    archive.produce(0..1_500);
+    archive.run_to_end("one");
+    // Other tests archive beside this one.
+    let known = partitions(&archive, Dataset::Events);
+    assert!(known.len() >= 2 && known.is_subset(&hours(&archive, RAW)), "{known:?}");
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}

@@ -251,7 +251,9 @@ fn pages(
 ) -> Vec<Range<usize>> {
     let index = about.page_index_for_row_group(group);
     let locations = index.offset_index(leaf).expect("an index").page_locations();
-    let Some(ColumnIndexMetaData::BYTE_ARRAY(index)) = index.column_index(leaf) else { return vec![0..rows] };
+    let Some(ColumnIndexMetaData::BYTE_ARRAY(index)) = index.column_index(leaf) else {
+        return std::iter::once(0..rows).collect();
+    };
     let first =
         |page: usize| locations.get(page).map_or(rows, |page| usize::try_from(page.first_row_index).expect("fits"));
     let segment = segment.as_bytes();

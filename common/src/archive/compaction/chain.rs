@@ -1,7 +1,6 @@
 //! A topic's compactions, one after the other. The newest manifest stays; it may be half done, older ones never are.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -138,15 +137,19 @@ impl Chain {
         Compaction { version: VERSION, topic, number, id, created_ms, inputs, output, retired }
     }
 
-    /// Makes the compaction known and does it; also says for how long readers missed its rows.
-    pub(super) async fn commit(&mut self, compaction: Compaction) -> Result<(Committed, Duration), ArchiveError> {
+    /// Makes the compaction known and does it; also says for how long readers missed its rows, ms.
+    pub(super) async fn commit(
+        &mut self,
+        compaction: Compaction,
+        now_ms: &(dyn Fn() -> i64 + Sync),
+    ) -> Result<(Committed, i64), ArchiveError> {
         let path = self.compactions.manifest(compaction.number);
         let batch = self.compactions.batch(compaction.number, &compaction.id);
         match claim_path(&self.store, &path, &compaction, |compaction| &compaction.id).await? {
             Claim::Won => {}
             Claim::Lost => {
                 self.store.delete_dir(&batch).await?;
-                return Ok((Committed::Overtaken, Duration::ZERO));
+                return Ok((Committed::Overtaken, 0));
             }
             Claim::Open => {
                 return Err(ArchiveError::Retry(format!("{path}: created, but not there; the answer may be late")));
@@ -156,12 +159,14 @@ impl Chain {
         if newest_number(&self.store, &self.compactions).await?.is_some_and(|newest| newest > compaction.number) {
             self.store.delete(&path).await?;
             self.store.delete_dir(&batch).await?;
-            return Ok((Committed::Overtaken, Duration::ZERO));
+            return Ok((Committed::Overtaken, 0));
         }
-        let swap = self.finish(&compaction).await?;
+        let began_ms = now_ms();
+        self.finish(&compaction).await?;
+        let swap_ms = now_ms() - began_ms;
         self.follow(compaction);
         self.clear().await?;
-        Ok((Committed::Done, swap))
+        Ok((Committed::Done, swap_ms))
     }
 
     fn follow(&mut self, newest: Compaction) {
@@ -170,8 +175,8 @@ impl Chain {
     }
 
     /// Does what a manifest says, from wherever an earlier try stopped.
-    async fn finish(&self, compaction: &Compaction) -> Result<Duration, ArchiveError> {
-        let (store, began) = (&self.store, Instant::now());
+    async fn finish(&self, compaction: &Compaction) -> Result<(), ArchiveError> {
+        let store = &self.store;
         match &compaction.output {
             Some(output) if store.exists(&output.path).await? => {}
             Some(output) => {
@@ -188,9 +193,7 @@ impl Chain {
             // What is nowhere has been removed already.
             None => drop(self.take(compaction).await?),
         }
-        let swap = began.elapsed();
-        store.delete_dir(&self.compactions.batch(compaction.number, &compaction.id)).await?;
-        Ok(swap)
+        Ok(store.delete_dir(&self.compactions.batch(compaction.number, &compaction.id)).await?)
     }
 
     /// Moves the inputs out of readers' sight; names one that is nowhere.
@@ -212,14 +215,14 @@ impl Chain {
     }
 
     /// Something is not there: right, if another process has finished this compaction meanwhile.
-    async fn is_done_by_others(&self, compaction: &Compaction, missing: &str) -> Result<Duration, ArchiveError> {
+    async fn is_done_by_others(&self, compaction: &Compaction, missing: &str) -> Result<(), ArchiveError> {
         let placed = match &compaction.output {
             Some(output) => self.store.exists(&output.path).await?,
             None => true,
         };
         let newest = newest_number(&self.store, &self.compactions).await?;
         if placed || newest.is_some_and(|newest| newest > compaction.number) {
-            return Ok(Duration::ZERO);
+            return Ok(());
         }
         Err(ArchiveError::Fatal(format!(
             "{missing}: compaction {} needs it, and it is gone; restore it from a backup, or move what is left in {} back \

@@ -22,7 +22,6 @@ mod plan;
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use jiff::civil::Date;
 use serde::Serialize;
@@ -210,13 +209,13 @@ impl Compactor<'_> {
         let output =
             DataFile { temporary, path: chain.compactions().data(number, &id, *table, *hour), size_bytes, rows };
         let retired = chain.retired().clone();
-        let swap = self.commit(chain, &inputs.iter().collect::<Vec<_>>(), Some(output), retired, id).await?;
+        let swap_ms = self.commit(chain, &inputs.iter().collect::<Vec<_>>(), Some(output), retired, id).await?;
         done.merged_files += inputs.len() as u64;
         done.merged_bytes += inputs.iter().map(|input| input.size_bytes).sum::<u64>();
         done.written_files += 1;
         done.written_bytes += size_bytes;
         done.rows += rows;
-        done.longest_swap_ms = done.longest_swap_ms.max(u64::try_from(swap.as_millis()).unwrap_or(u64::MAX));
+        done.longest_swap_ms = done.longest_swap_ms.max(u64::try_from(swap_ms).unwrap_or(0));
         Ok(())
     }
 
@@ -227,11 +226,11 @@ impl Compactor<'_> {
         output: Option<DataFile>,
         retired: Retired,
         id: String,
-    ) -> Result<Duration, ArchiveError> {
+    ) -> Result<i64, ArchiveError> {
         let inputs = inputs.iter().map(|input| input.path.clone()).collect();
         let compaction = chain.compaction(inputs, output, retired, id, (self.now_ms)());
-        match chain.commit(compaction).await? {
-            (Committed::Done, swap) => Ok(swap),
+        match chain.commit(compaction, self.now_ms).await? {
+            (Committed::Done, swap_ms) => Ok(swap_ms),
             (Committed::Overtaken, _) => {
                 Err(ArchiveError::Retry(format!("another process compacts {} at this moment", self.topic)))
             }

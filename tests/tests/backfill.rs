@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use common::clock::{Clock as _, SystemClock};
 use serde_json::Value;
 use tests::Worker;
 
@@ -99,7 +100,7 @@ fn events_that_came_too_late_are_corrected_once() {
 #[test]
 fn the_present_is_the_workers_own() {
     let scene = Scene::new();
-    let now = jiff::Timestamp::now().to_string();
+    let now = jiff::Timestamp::from_millisecond(SystemClock.now_ms()).expect("a time").to_string();
     let environment = [("TRAFFIC_DATABASE", "none"), ("TRAFFIC_LOG", "sqlite:traffic.db")];
     let arguments = ["backfill", "--from", "2026-01-05T00:00:00Z", "--to", &now];
     let mut worker = Worker::start_in(scene.directory.path(), "traffic", &arguments, &environment);

@@ -5,7 +5,8 @@
 //! never forwards it to the common queue, not even for a moment.
 
 use std::cell::Cell;
-use std::sync::Arc;
+use std::ops::Deref;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerGroupMetadata};
@@ -35,7 +36,7 @@ pub(super) struct Group {
     // Dropped in this order: whoever holds the consumer goes before it.
     queues: Vec<Queue>,
     probe: Probe,
-    consumer: Arc<BaseConsumer<GroupContext>>,
+    consumer: Closing,
     inputs: Vec<String>,
     signal: Arc<Signal>,
     explain: Explain,
@@ -89,6 +90,7 @@ impl Group {
         let consumer = Arc::new(consumer);
         let probe = Probe::start(Arc::clone(&consumer), Arc::clone(&signal))?;
         let (queues, next) = (Vec::new(), Cell::new(0));
+        let consumer = Closing(Some(consumer));
         Ok(Self { queues, probe, consumer, inputs: inputs.clone(), signal, explain, name, next })
     }
 
@@ -276,9 +278,42 @@ impl Drop for Group {
     fn drop(&mut self) {
         self.consumer.context().close();
         self.queues.clear();
-        // Answers a revocation that nobody answered; the close that follows would wait for it.
-        if let Err(error) = self.consumer.unassign() {
-            warn!(%error, "giving partitions back while closing failed");
+    }
+}
+
+/// How long closing may take: leaving the group is one request.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A consumer that is closed on a thread of its own, which may be left behind: a rebalance that arrives in the midst of
+/// closing makes librdkafka wait for ever for an answer from itself. The group misses such a member one session later, or
+/// at once when its name joins again.
+struct Closing(Option<Arc<BaseConsumer<GroupContext>>>);
+
+impl Deref for Closing {
+    type Target = Arc<BaseConsumer<GroupContext>>;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("kept until dropped")
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let Some(consumer) = self.0.take() else { return };
+        let (done, closed) = mpsc::channel();
+        let close = move || {
+            // Answers a revocation that nobody answered; the close that follows would wait for it.
+            if let Err(error) = consumer.unassign() {
+                warn!(%error, "giving partitions back while closing failed");
+            }
+            drop(consumer);
+            // Nobody listens if it took too long.
+            let _ = done.send(());
+        };
+        if let Err(error) = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(close) {
+            warn!(%error, "no thread to close a consumer with: {error}");
+        } else if closed.recv_timeout(CLOSE_PATIENCE).is_err() {
+            warn!("a consumer was not closed within {} s and is left behind", CLOSE_PATIENCE.as_secs());
         }
     }
 }

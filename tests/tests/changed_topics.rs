@@ -245,7 +245,7 @@ fn with_a_transaction_that_nobody_decides() {
     producer.init_transactions(DEADLINE).expect("a session");
     producer.begin_transaction().expect("begun");
     let topic = scene.topic(STATE);
-    producer.send(BaseRecord::<(), [u8]>::to(&topic).partition(3).payload(b"?")).expect("queued");
+    producer.send(BaseRecord::to(&topic).partition(3).key("key").payload("?")).expect("queued");
     producer.flush(DEADLINE).expect("written");
     let mut worker = scene.start("aggregator", &["--exit-at-end", "--instance", "one"]);
     worker.wait_for_log(

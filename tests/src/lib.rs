@@ -1,11 +1,12 @@
 //! What the tests across crates stand on: the simulator, the contract of the logs, real services, a cluster of three
-//! brokers, a network that can be cut, built workers, waiting with a deadline.
+//! brokers, a network that can be cut, built workers, messages, waiting with a deadline.
 
 pub mod archive;
 pub mod cluster;
 pub mod database;
 pub mod flow;
 pub mod log_contract;
+pub mod messages;
 pub mod metastore;
 pub mod network;
 pub mod services;
@@ -13,5 +14,5 @@ pub mod simulator;
 pub mod wait;
 pub mod worker;
 
-pub use wait::{unique, wait_until};
+pub use wait::{StopOnDrop, unique, wait_until};
 pub use worker::{Worker, built};

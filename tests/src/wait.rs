@@ -1,6 +1,6 @@
 //! Waiting for what happens elsewhere, and names that nobody else uses.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::clock::{Clock as _, SystemClock};
@@ -29,6 +29,16 @@ pub fn unique(name: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let (next, pid) = (NEXT.fetch_add(1, Ordering::Relaxed), std::process::id());
     format!("{name}-{:x}-{pid}-{next}", SystemClock.now_ms())
+}
+
+/// Tells a thread to stop, also when the test panics: a scope would wait for it for ever.
+#[derive(Debug)]
+pub struct StopOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 #[cfg(test)]

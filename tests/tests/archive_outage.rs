@@ -8,7 +8,7 @@ use common::archive::Control;
 use common::store::StoreOptions;
 use tests::archive::Archive;
 use tests::services::{self, Blow, Outage, Victim};
-use tests::wait_until;
+use tests::{StopOnDrop, wait_until};
 
 /// Another test's outage would be met by this one's looks at the archive.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -49,14 +49,6 @@ fn survives(name: &str, strike: impl Fn() -> Outage) {
         assert!(summary.retries > 0, "{summary:?}");
     });
     archive.assert_holds(5_000);
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use common::store::StoreOptions;
 use tests::archive::Archive;
 use tests::metastore::{catalogue, hours, partitions};
 use tests::services::{self, Blow, Outage, Victim};
-use tests::{Worker, wait_until};
+use tests::{StopOnDrop, Worker, wait_until};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -55,14 +55,6 @@ fn survives(name: &str, blow: Blow) {
         assert_eq!(summary.retries, 0, "the sink noticed nothing: {summary:?}");
     });
     archive.assert_holds(5_000);
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }
 
 #[test]

@@ -5,59 +5,18 @@ use std::process::Command;
 
 use common::archive::Dataset;
 use common::clock::{Clock as _, SystemClock};
-use common::model::{Aggregate, CongestionLevel, Feature, HistoricalContext, ModelType, Prediction, UncertaintyBounds};
 use common::store::StoreOptions;
 use serde_json::{Value, json};
 use tests::archive::Archive;
+use tests::messages::{self, WINDOW_MS};
 use tests::services;
 
-const WINDOW_MS: i64 = 300_000;
-
-/// A window of segment `S1` that came to `avg_speed` over so many events.
 fn aggregate(window_start: i64, avg_speed: f64, event_count: u64) -> Vec<u8> {
-    let aggregate = Aggregate {
-        aggregate_id: format!("AGG_S1_{window_start}").into(),
-        segment_id: "S1".into(),
-        window_start,
-        window_end: window_start + WINDOW_MS,
-        avg_speed: Some(avg_speed),
-        speed_stddev: None,
-        speed_min: None,
-        speed_max: None,
-        vehicle_count: 0,
-        occupancy_avg: 0.0,
-        occupancy_max: None,
-        congestion_level: Some(CongestionLevel::of(avg_speed)),
-        coordinates: None,
-        event_count,
-        quality_score: 1.0,
-    };
-    serde_json::to_vec(&aggregate).expect("JSON")
+    messages::aggregate("S1", window_start, avg_speed, event_count)
 }
 
-/// A forecast of 50 km/h for a window's end, a quarter of an hour ahead, that knew of 70.
 fn prediction(target_timestamp: i64) -> Vec<u8> {
-    let at = target_timestamp - 15 * 60_000;
-    let quantiles: [f64; 19] = std::array::from_fn(|i| 41.0 + i as f64);
-    let prediction = Prediction {
-        prediction_id: format!("PRED_S1_{at}_15").into(),
-        segment_id: "S1".into(),
-        prediction_timestamp: at,
-        prediction_horizon: 15,
-        target_timestamp,
-        predicted_speed: quantiles[9],
-        current_speed: 70.0,
-        predicted_congestion_level: CongestionLevel::of(quantiles[9]),
-        uncertainty_bounds: UncertaintyBounds { speed_lower: quantiles[0], speed_upper: quantiles[18] },
-        speed_quantiles: quantiles,
-        confidence_score: 0.5,
-        model_version: "v0.1.0".into(),
-        model_type: ModelType::LinearRegression,
-        features_used: vec![Feature::HistoricalSpeed, Feature::TimeOfDay].into(),
-        coordinates: None,
-        historical_context: HistoricalContext::default(),
-    };
-    serde_json::to_vec(&prediction).expect("JSON")
+    messages::prediction("S1", target_timestamp, 15)
 }
 
 #[test]

@@ -6,15 +6,14 @@ use std::process::Command;
 
 use common::archive::Dataset;
 use common::hive::Catalogue;
-use common::model::{Aggregate, CongestionLevel, Feature, HistoricalContext, ModelType, Prediction, UncertaintyBounds};
 use common::store::StoreOptions;
 use serde_json::{Value, json};
 use tests::archive::Archive;
+use tests::messages::{self, WINDOW_MS};
 use tests::{metastore, services};
 
 /// 2024-05-06T08:00Z: the hours are 08 and 09, which are no numbers to everyone.
 const START_MS: i64 = 1_714_982_400_000;
-const WINDOW_MS: i64 = 300_000;
 const EVENTS: i64 = 72_000;
 
 /// Every speed of its own, so that a column outgrows its dictionary; sums of them are exact in any order.
@@ -31,52 +30,14 @@ fn event(number: i64) -> (String, Vec<u8>) {
     (segment, event.to_string().into_bytes())
 }
 
+/// A window of those, by its number.
 fn aggregate(segment: &str, window: i64, avg_speed: f64, event_count: u64) -> Vec<u8> {
-    let window_start = START_MS + window * WINDOW_MS;
-    let aggregate = Aggregate {
-        aggregate_id: format!("AGG_{segment}_{window_start}").into(),
-        segment_id: segment.into(),
-        window_start,
-        window_end: window_start + WINDOW_MS,
-        avg_speed: Some(avg_speed),
-        speed_stddev: None,
-        speed_min: None,
-        speed_max: None,
-        vehicle_count: 0,
-        occupancy_avg: 0.0,
-        occupancy_max: None,
-        congestion_level: Some(CongestionLevel::of(avg_speed)),
-        coordinates: None,
-        event_count,
-        quality_score: 1.0,
-    };
-    serde_json::to_vec(&aggregate).expect("JSON")
+    messages::aggregate(segment, START_MS + window * WINDOW_MS, avg_speed, event_count)
 }
 
-/// A forecast of 50 km/h for the end of a window, that knew of 70.
+/// A forecast for the end of a window.
 fn prediction(segment: &str, window: i64, horizon: u32) -> Vec<u8> {
-    let target_timestamp = START_MS + (window + 1) * WINDOW_MS;
-    let at = target_timestamp - i64::from(horizon) * 60_000;
-    let quantiles: [f64; 19] = std::array::from_fn(|i| 41.0 + i as f64);
-    let prediction = Prediction {
-        prediction_id: format!("PRED_{segment}_{at}_{horizon}").into(),
-        segment_id: segment.into(),
-        prediction_timestamp: at,
-        prediction_horizon: horizon,
-        target_timestamp,
-        predicted_speed: quantiles[9],
-        current_speed: 70.0,
-        predicted_congestion_level: CongestionLevel::of(quantiles[9]),
-        uncertainty_bounds: UncertaintyBounds { speed_lower: quantiles[0], speed_upper: quantiles[18] },
-        speed_quantiles: quantiles,
-        confidence_score: 0.5,
-        model_version: "v0.1.0".into(),
-        model_type: ModelType::LinearRegression,
-        features_used: vec![Feature::HistoricalSpeed, Feature::TimeOfDay].into(),
-        coordinates: None,
-        historical_context: HistoricalContext::default(),
-    };
-    serde_json::to_vec(&prediction).expect("JSON")
+    messages::prediction(segment, START_MS + (window + 1) * WINDOW_MS, horizon)
 }
 
 /// Two hours of all datasets in a directory.

@@ -87,6 +87,18 @@ fn a_replay_leaves_faults_out() {
     assert_eq!(quiet.events, whole.events, "the feed is the same");
 }
 
+/// A partition holds nothing but malformed records for more than a minute and tells the other that it holds nobody
+/// back. Only then an event comes to it, and before it is read and forwarded the other, its owner, has gone on by more
+/// than a window and its lateness: late, though its sender was not (ADR 2).
+#[test]
+fn a_first_event_of_a_partition_that_was_empty_is_late_where_its_owner_did_not_wait() {
+    const SEED: u64 = 2_118_807;
+    simulator::aggregator(&Play::seed(SEED)).expect("the whole history is right");
+    let quiet = Play { allowed: Allowed::Only([].into()), ..Play::seed(SEED) };
+    let summary = simulator::aggregator(&quiet).expect("and so it is without faults");
+    assert!(summary.late > 0, "{summary:?}");
+}
+
 /// A machine that forgets what the changelog says.
 struct Forgetful<M>(M);
 

@@ -19,6 +19,8 @@ const STATE: &str = "aggregator-state";
 
 const OUT_OF_ORDERNESS_MS: i64 = 30_000;
 const LATENESS_MS: i64 = 900_000;
+/// Forwarded events are given this much more.
+const REKEYED_LATENESS_MS: i64 = 60_000;
 
 type Window = (String, i64);
 
@@ -73,7 +75,7 @@ fn check(world: &World<'_, Senders>) -> Result<(usize, usize), String> {
     invariants::check(world)?;
     let sent = located(world)?;
     let dead = dead_letters(log, partitions)?;
-    check_dead_letters(&sent, &dead, partitions)?;
+    check_dead_letters(&sent, &dead, &told(log, partitions)?, partitions)?;
 
     let mut counted: BTreeMap<Window, Vec<&Reading>> = BTreeMap::new();
     let mut known = HashSet::new();
@@ -139,8 +141,42 @@ fn dead_letters(log: &dyn Log, partitions: u32) -> Result<BTreeMap<At, String>, 
     Ok(dead)
 }
 
-/// Malformed records are all dead; late ones exactly those that arrived behind the watermark.
-fn check_dead_letters(sent: &BTreeMap<At, Truth>, dead: &BTreeMap<At, String>, partitions: u32) -> Result<(), String> {
+/// By the place of a forwarded event's original: how far all others had told its owner to have come when it came there.
+/// The owner's horizon was no further, and what may be late is what is behind it. Told of a partition that had never
+/// had an event is that it holds nobody back (ADR 2): whatever it has afterwards may find the owner ahead.
+fn told(log: &dyn Log, partitions: u32) -> Result<BTreeMap<At, i64>, String> {
+    let mut told = BTreeMap::new();
+    for owner in 0..partitions {
+        let mut others: BTreeMap<i64, i64> =
+            (0..partitions).filter(|p| *p != owner).map(|p| (i64::from(p), i64::MIN)).collect();
+        let (mut all_ms, mut heard, mut wrong) = (i64::MIN, BTreeSet::new(), None);
+        each(log, REKEYED, owner, &mut |record| {
+            let Some(from) = record.header_number("partition") else { return };
+            let first = heard.insert(from);
+            if let Some(watermark_ms) = record.watermark_ms() {
+                if watermark_ms == invariants::UNCONSTRAINED && !first {
+                    wrong = Some(format!("partition {from} says that it never had an event after it had one"));
+                }
+                others.insert(from, watermark_ms);
+                // A horizon never goes back, even if one that was empty begins in the past.
+                all_ms = all_ms.max(others.values().copied().min().unwrap_or(i64::MIN));
+            } else if let (Ok(from), Some(offset)) = (u32::try_from(from), record.header_number("offset")) {
+                told.insert((from, offset), all_ms);
+            }
+        })?;
+        wrong.map_or(Ok(()), Err)?;
+    }
+    Ok(told)
+}
+
+/// Malformed records are all dead; late ones exactly those that arrived behind the watermark, and of the forwarded ones
+/// none that the owner had to wait for.
+fn check_dead_letters(
+    sent: &BTreeMap<At, Truth>,
+    dead: &BTreeMap<At, String>,
+    told: &BTreeMap<At, i64>,
+    partitions: u32,
+) -> Result<(), String> {
     let mut watermarks: BTreeMap<u32, i64> = BTreeMap::new();
     for (at, truth) in sent {
         let watermark = watermarks.entry(at.0).or_insert(i64::MIN);
@@ -153,14 +189,18 @@ fn check_dead_letters(sent: &BTreeMap<At, Truth>, dead: &BTreeMap<At, String>, p
                 let end_ms = (reading.timestamp_ms / WINDOW_MS + 1) * WINDOW_MS;
                 let behind = *watermark >= end_ms + LATENESS_MS;
                 let direct = common::stream::partitioner::partition_of(reading.segment.as_bytes(), partitions) == at.0;
+                let told_ms = told.get(at).copied().unwrap_or(i64::MIN);
                 let right = match reason {
                     // A record that came by way of another partition may be given a little longer.
                     None => !behind || !direct,
-                    Some("late") => behind || (!direct && reading.may_be_late),
+                    Some("late") if direct => behind,
+                    Some("late") => told_ms >= end_ms + LATENESS_MS + REKEYED_LATENESS_MS,
                     Some(_) => false,
                 };
                 if !right {
-                    return Err(format!("{reading:?} at {at:?}, watermark {watermark}: dead letter {reason:?}"));
+                    return Err(format!(
+                        "{reading:?} at {at:?}, watermark {watermark}, told {told_ms}: dead letter {reason:?}"
+                    ));
                 }
                 *watermark = (*watermark).max(reading.timestamp_ms - OUT_OF_ORDERNESS_MS);
             }
@@ -243,4 +283,32 @@ fn check_state(log: &dyn Log, aggregates: &BTreeMap<Window, Value>) -> Result<()
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forwarded_event_is_late_only_behind_what_its_owner_was_told() {
+        let segment = (0..)
+            .map(|n| format!("SEG_{n}"))
+            .find(|segment| common::stream::partitioner::partition_of(segment.as_bytes(), 2) == 0);
+        let reading = Reading {
+            event_id: "EVT_1".into(),
+            segment: segment.expect("one of them"),
+            timestamp_ms: START_MS,
+            speed: None,
+            volume: 0,
+        };
+        let at = (1, 0);
+        let sent = [(at, Truth::Reading(reading))].into();
+        let dead = [(at, "late".to_owned())].into();
+        let kept_ms = START_MS + WINDOW_MS + LATENESS_MS + REKEYED_LATENESS_MS;
+        for (told_ms, right) in [(i64::MIN, false), (kept_ms - 1, false), (kept_ms, true), (i64::MAX, true)] {
+            let checked = check_dead_letters(&sent, &dead, &[(at, told_ms)].into(), 2);
+            assert_eq!(checked.is_ok(), right, "{told_ms}: {checked:?}");
+        }
+        check_dead_letters(&sent, &dead, &BTreeMap::new(), 2).expect_err("it was not even forwarded");
+    }
 }

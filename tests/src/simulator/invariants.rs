@@ -6,6 +6,9 @@ use common::stream::{Log, Outbox, Record, Tick, TopicPartition};
 
 use super::world::{Feed, Kind, World, each};
 
+/// Announced by a partition that has never had an event; what it has later begins in the past.
+pub const UNCONSTRAINED: i64 = i64::MAX;
+
 /// Checks a finished history; says what does not hold.
 pub fn check<F: Feed>(world: &World<'_, F>) -> Result<(), String> {
     if let Some(violation) = world.log.violations().first() {
@@ -23,8 +26,6 @@ pub fn check<F: Feed>(world: &World<'_, F>) -> Result<(), String> {
 
 /// A partition's watermark markers never go back; in a topic to which many announce their watermarks, each of these.
 fn markers_never_go_back(log: &dyn Log, topic: &str, partition: u32) -> Result<(), String> {
-    /// Announced by a partition that has never had an event; what it has later begins in the past.
-    const UNCONSTRAINED: i64 = i64::MAX;
     let mut last: BTreeMap<Option<i64>, i64> = BTreeMap::new();
     let mut wrong = None;
     each(log, topic, partition, &mut |record| {

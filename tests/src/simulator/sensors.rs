@@ -58,8 +58,6 @@ pub struct Reading {
     pub timestamp_ms: i64,
     pub speed: Option<f64>,
     pub volume: u32,
-    /// Sent so long after its time that it may come too late.
-    pub may_be_late: bool,
 }
 
 /// Sends one record after the other.
@@ -126,7 +124,6 @@ impl Senders {
             speed: (!self.chance.one_in(10))
                 .then(|| f64::from(u32::try_from(self.chance.below(1500)).expect("small")) / 10.0),
             volume: u32::try_from(self.chance.below(40)).expect("small"),
-            may_be_late,
         };
         if !may_be_late {
             self.recent.push(reading.clone());

@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# A real NameNode and a real DataNode, for tests.
+# A real NameNode and a real DataNode, or DATANODES=N of them, for tests.
 #
 #   hdfs.sh start DIR [PROCESS]        starts them, or starts them again with their data and ports; returns
-#                                      once a datanode is registered and the namenode is out of safe mode
+#                                      once the datanodes are registered and the namenode is out of safe mode
 #   hdfs.sh stop|kill DIR [PROCESS]    SIGTERM | SIGKILL; returns once they are gone
 #   hdfs.sh freeze|thaw DIR [PROCESS]  SIGSTOP | SIGCONT
 #   hdfs.sh cli DIR dfs|dfsadmin|fsck ARGUMENTS…
+#   hdfs.sh keep DIR PID               once process PID is gone, kills them and removes DIR: runs until then
 #   hdfs.sh env DIR                    what tests need to know, as `export` lines
 #   hdfs.sh prepare                    downloads what is missing
 #
-# PROCESS is namenode or datanode; both if not named.
+# PROCESS is namenode, datanode, datanode2 …; all of them if not named.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -23,15 +24,22 @@ site() {
 }
 
 configure() {
-    local port http data data_http data_ipc process
+    local port http process patience=()
     port=$(free_port "$DIR") http=$(free_port "$DIR")
-    data=$(free_port "$DIR") data_http=$(free_port "$DIR") data_ipc=$(free_port "$DIR")
     # The jars lack the web pages, and without the folders the daemons do not start.
-    mkdir -p "$HOME_DIR"/{namenode,datanode}.conf "$HOME_DIR"/web/webapps/{hdfs,datanode,static}
-    for process in namenode datanode; do
+    mkdir -p "$HOME_DIR"/web/webapps/{hdfs,datanode,static}
+    for process in "${PROCESSES[@]}"; do
+        mkdir -p "$HOME_DIR/$process.conf"
         cp "$SERVICES_SRC/hdfs/log4j.properties" "$HOME_DIR/$process.conf/"
         site "$HOME_DIR/$process.conf/core-site.xml" fs.defaultFS "hdfs://127.0.0.1:$port" hadoop.tmp.dir "$HOME_DIR/tmp"
+        [ "$process" = namenode ] || datanode_site "$process"
     done
+    # Of several a dead one is known to be dead after 15 s, not ten minutes, and a copy that failed is tried again soon.
+    [ "${DATANODES:-1}" = 1 ] || patience=(
+        dfs.namenode.heartbeat.recheck-interval 2500
+        dfs.heartbeat.interval 1
+        dfs.namenode.reconstruction.pending.timeout-sec 5
+    )
     # A block is reserved for each open file, by the datanode one of its own setting, and many are open at a time: small
     # ones need less of a disk.
     site "$HOME_DIR/namenode.conf/hdfs-site.xml" \
@@ -41,19 +49,32 @@ configure() {
         dfs.namenode.datanode.registration.ip-hostname-check false \
         dfs.namenode.safemode.extension 0 \
         dfs.blocksize 4194304 \
-        dfs.namenode.fs-limits.min-block-size 4096
-    site "$HOME_DIR/datanode.conf/hdfs-site.xml" \
-        dfs.datanode.data.dir "file://$HOME_DIR/data" \
+        dfs.namenode.fs-limits.min-block-size 4096 \
+        "${patience[@]}"
+    hadoop namenode org.apache.hadoop.hdfs.server.namenode.NameNode -format -force -nonInteractive \
+        >"$HOME_DIR/format.log" 2>&1 || { cat "$HOME_DIR/format.log" >&2; die "cannot format the namenode"; }
+    echo "PORT=$port HTTP=$http DATANODES=${DATANODES:-1}" >"$HOME_DIR/ports"
+}
+
+datanode_site() {
+    local data http ipc
+    data=$(free_port "$DIR") http=$(free_port "$DIR") ipc=$(free_port "$DIR")
+    site "$HOME_DIR/$1.conf/hdfs-site.xml" \
+        dfs.datanode.data.dir "file://$HOME_DIR/${1/datanode/data}" \
         dfs.datanode.address "127.0.0.1:$data" \
-        dfs.datanode.http.address "127.0.0.1:$data_http" \
-        dfs.datanode.ipc.address "127.0.0.1:$data_ipc" \
+        dfs.datanode.http.address "127.0.0.1:$http" \
+        dfs.datanode.ipc.address "127.0.0.1:$ipc" \
         dfs.datanode.hostname 127.0.0.1 \
         dfs.replication 1 \
         dfs.blocksize 4194304 \
         dfs.heartbeat.interval 1
-    hadoop namenode org.apache.hadoop.hdfs.server.namenode.NameNode -format -force -nonInteractive \
-        >"$HOME_DIR/format.log" 2>&1 || { cat "$HOME_DIR/format.log" >&2; die "cannot format the namenode"; }
-    echo "PORT=$port HTTP=$http" >"$HOME_DIR/ports"
+}
+
+# The processes of a cluster with so many datanodes.
+processes() {
+    local n
+    PROCESSES=(namenode datanode)
+    for ((n = 2; n <= $1; n++)); do PROCESSES+=("datanode$n"); done
 }
 
 # The command that runs a Hadoop class with the settings of PROCESS, one word a line.
@@ -79,26 +100,28 @@ start_process() {
 serves() {
     local state
     state=$(curl -s --max-time 2 "http://127.0.0.1:$HTTP/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState") || return 1
-    grep -q '"NumLiveDataNodes" : 1,' <<<"$state" && grep -q '"FSState" : "Operational"' <<<"$state"
+    grep -q "\"NumLiveDataNodes\" : $DATANODES," <<<"$state" && grep -q '"FSState" : "Operational"' <<<"$state"
 }
 
 start() {
-    local process new_datanode=
+    local process new_datanodes=() wanted=("${PROCESSES[@]}")
     JARS=$(jars hdfs)
     [ -f "$HOME_DIR/ports" ] || { rm -rf "$HOME_DIR"; configure; }
     . "$HOME_DIR/ports"
-    mark "$HOME_DIR" datanode
-    for process in "${PROCESSES[@]}"; do
+    for process in "${wanted[@]}"; do
         pid "$HOME_DIR" "$process" >/dev/null && continue
+        [ "$process" = namenode ] || new_datanodes+=("$process $(stat -c %s "$HOME_DIR/logs/$process.log" 2>/dev/null || echo 0)")
         start_process "$process"
-        [ "$process" = namenode ] || new_datanode=yes
     done
-    # Either can be started while the other is down on purpose; there is nothing to wait for then.
-    pid "$HOME_DIR" namenode >/dev/null && pid "$HOME_DIR" datanode >/dev/null || return 0
+    # Any can be started while another is down on purpose; there is nothing to wait for then.
+    processes "$DATANODES"
+    for process in "${PROCESSES[@]}"; do pid "$HOME_DIR" "$process" >/dev/null || return 0; done
     # The namenode takes minutes to miss a datanode, so its figures do not tell a new one from the last.
-    [ -z "$new_datanode" ] ||
-        await "$HOME_DIR" datanode "its registration" logged "$HOME_DIR" datanode 'successfully registered with NN'
-    await "$HOME_DIR" namenode "a datanode and the end of safe mode" serves
+    for process in "${new_datanodes[@]}"; do
+        MARK=${process#* } process=${process% *}
+        await "$HOME_DIR" "$process" "its registration" logged "$HOME_DIR" "$process" 'successfully registered with NN'
+    done
+    await "$HOME_DIR" namenode "the datanodes and the end of safe mode" serves
 }
 
 signal() {
@@ -106,7 +129,7 @@ signal() {
     for process in "${PROCESSES[@]}"; do kill "-$1" "$(pid "$HOME_DIR" "$process")"; done
 }
 
-# The datanode first: it would spend its last seconds looking for the namenode.
+# The datanodes first: they would spend their last seconds looking for the namenode.
 stop_all() {
     local i
     for ((i = ${#PROCESSES[@]} - 1; i >= 0; i--)); do stop "$HOME_DIR" "${PROCESSES[i]}" "$1" & done
@@ -128,11 +151,15 @@ cli() {
 command=${1:-} DIR=${2:-}
 [ "$command" = prepare ] || [ -n "$DIR" ] || { sed -n '2,/^set/{/^#/p}' "$0" >&2; exit 2; }
 HOME_DIR=$DIR/hdfs
-PROCESSES=(namenode datanode)
-if [ "$command" != cli ] && [ -n "${3:-}" ]; then
-    [ "$3" = namenode ] || [ "$3" = datanode ] || die "unknown process: $3"
-    PROCESSES=("$3")
-fi
+[ ! -f "$HOME_DIR/ports" ] || . "$HOME_DIR/ports"
+processes "${DATANODES:-1}"
+case $command in
+    cli | keep | prepare) ;;
+    *)
+        [[ -z "${3:-}" || " ${PROCESSES[*]} " == *" $3 "* ]] || die "unknown process: $3"
+        [ -z "${3:-}" ] || PROCESSES=("$3")
+        ;;
+esac
 export HADOOP_USER_NAME=${HADOOP_USER_NAME:-$(id -un)}
 case $command in
     prepare) jars hdfs >/dev/null ;;
@@ -142,6 +169,13 @@ case $command in
     freeze) signal STOP ;;
     thaw) signal CONT ;;
     cli) cli "${@:3}" ;;
+    keep)
+        while kill -0 "$3" 2>/dev/null; do sleep 0.5; done
+        [ ! -f "$HOME_DIR/ports" ] || . "$HOME_DIR/ports"
+        processes "${DATANODES:-1}"
+        stop_all KILL
+        rm -rf "$DIR"
+        ;;
     env) . "$HOME_DIR/ports" && echo "export TRAFFIC_TEST_HDFS=hdfs://127.0.0.1:$PORT" ;;
     *) die "unknown command: $command" ;;
 esac

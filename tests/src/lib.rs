@@ -1,9 +1,10 @@
 //! What the tests across crates stand on: the simulator, the contract of the logs, real services, a cluster of three
-//! brokers, a network that can be cut, built workers, messages, waiting with a deadline.
+//! brokers, an HDFS of three datanodes, a network that can be cut, built workers, messages, waiting with a deadline.
 
 pub mod archive;
 pub mod cluster;
 pub mod database;
+pub mod datanodes;
 pub mod flow;
 pub mod log_contract;
 pub mod messages;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use common::archive::compaction::{Compacted, Compactor, Wish};
-use common::archive::{ArchiveConfig, ArchiveError};
+use common::archive::{ArchiveConfig, ArchiveError, register_hours};
 use common::worker::Process;
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use jiff::civil::Date;
@@ -90,6 +90,9 @@ pub fn run(args: &CompactArgs, process: &Process) -> Result<()> {
         } else {
             let done = compact(&compactor, &wish, process).with_context(|| compactor.topic.to_owned())?;
             report(compactor.topic, &done, args.json)?;
+            if retain_days > 0 {
+                drop_hours(&compactor, process);
+            }
         }
     }
     Ok(())
@@ -119,6 +122,16 @@ fn compact(compactor: &Compactor<'_>, wish: &Wish, process: &Process) -> Result<
         }
     }
     bail!("gave up after {TRIES} tries; what was merged until then is in its place, the next run goes on from there")
+}
+
+/// Takes what is gone out of the Hive metastore, if there is one. Where that fails the workers do it at their next look.
+fn drop_hours(compactor: &Compactor<'_>, process: &Process) {
+    let Some(catalogue) = process.hive() else { return };
+    let Compactor { store, dataset, topic, .. } = compactor;
+    let done = process.runtime().block_on(register_hours(&catalogue, store, *dataset, topic));
+    if let Err(error) = done {
+        tracing::warn!(topic, %error, "Hive metastore, {topic}: {error}; the workers drop the removed hours later");
+    }
 }
 
 fn plan(compactor: &Compactor<'_>, wish: &Wish, json: bool, process: &Process) -> Result<()> {

@@ -51,6 +51,7 @@ pub mod verify;
 pub use config::ArchiveConfig;
 pub use dataset::Dataset;
 pub use parquet::encode;
+pub use registrar::register_hours;
 pub use sink::{Control, Sink, Summary};
 
 use crate::store::StoreError;

@@ -105,14 +105,8 @@ impl Registrar {
     pub(super) fn start(sink: &Sink, catalogue: &Catalogue) -> Self {
         let notices = Notices { table: Table::Accepted(sink.dataset), shared: Arc::default() };
         notices.look();
-        let worker = Worker {
-            catalogue: catalogue.clone(),
-            table: HiveTable::of(sink.dataset, &catalogue.store),
-            dataset: sink.dataset,
-            store: sink.store.clone(),
-            topic: sink.topic.clone(),
-            notices: notices.clone(),
-        };
+        let register = Register::of(catalogue, &sink.store, sink.dataset, &sink.topic);
+        let worker = Worker { register, notices: notices.clone() };
         let runtime = sink.runtime.clone();
         let work = move || runtime.block_on(worker.run());
         let running = match std::thread::Builder::new().name("registrar".to_owned()).spawn(work) {
@@ -148,12 +142,37 @@ struct Connection {
 }
 
 struct Worker {
+    register: Register,
+    notices: Notices,
+}
+
+/// A table, and the hours that belong into it.
+struct Register {
     catalogue: Catalogue,
     table: HiveTable,
     dataset: Dataset,
     store: Store,
     topic: String,
-    notices: Notices,
+}
+
+/// Makes a topic's hours known to the metastore, and drops those that retention has emptied, once and now.
+///
+/// # Errors
+/// `Retry` where metastore or store do not answer within 30 s; `Refused` where the table is another one.
+pub async fn register_hours(
+    catalogue: &Catalogue,
+    store: &Store,
+    dataset: Dataset,
+    topic: &str,
+) -> Result<(), HiveError> {
+    let work = async {
+        let metastore = Metastore::connect(catalogue).await?;
+        let mut connection = Connection { metastore, has_table: false };
+        Register::of(catalogue, store, dataset, topic).compare(&mut connection).await
+    };
+    let limit = Duration::from_secs(30);
+    let timed_out = |_| HiveError::Retry(format!("not done within {} s", limit.as_secs()));
+    tokio::time::timeout(limit, work).await.map_err(timed_out)?
 }
 
 impl Worker {
@@ -209,14 +228,47 @@ impl Worker {
         let connection = match connection {
             Some(connection) => connection,
             None => {
-                let metastore = Metastore::connect(&self.catalogue).await?;
+                let metastore = Metastore::connect(&self.register.catalogue).await?;
                 connection.insert(Connection { metastore, has_table: false })
             }
         };
         if work.look || !connection.has_table {
-            return self.compare(connection).await;
+            return self.register.compare(connection).await;
         }
-        self.add(&connection.metastore, &work.hours.into_iter().collect::<Vec<_>>()).await
+        self.register.add(&connection.metastore, &work.hours.into_iter().collect::<Vec<_>>()).await
+    }
+
+    /// Says so, and returns how long to wait.
+    fn failed(&self, error: &HiveError, failures: u32) -> Duration {
+        metrics::counter!("traffic_hive_failures_total", "topic" => self.register.topic.clone()).increment(1);
+        let (pause, remedy) = match error {
+            HiveError::Retry(_) => (
+                LONGEST_PAUSE.min(SHORTEST_PAUSE * 2_u32.pow(failures.min(10))),
+                "is the metastore at hive.metastore up, and does it serve Thrift without SASL or TLS?",
+            ),
+            HiveError::Refused(_) => (LONGEST_PAUSE, "until then its hours are not registered"),
+        };
+        tracing::warn!(
+            topic = self.register.topic,
+            %error,
+            pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            "Hive metastore, {}.{}: {error}; {remedy} The archive goes on; trying again",
+            self.register.catalogue.database,
+            self.register.table.name
+        );
+        pause
+    }
+}
+
+impl Register {
+    fn of(catalogue: &Catalogue, store: &Store, dataset: Dataset, topic: &str) -> Self {
+        Self {
+            catalogue: catalogue.clone(),
+            table: HiveTable::of(dataset, &catalogue.store),
+            dataset,
+            store: store.clone(),
+            topic: topic.to_owned(),
+        }
     }
 
     async fn add(&self, metastore: &Metastore, hours: &[Hour]) -> Result<(), HiveError> {
@@ -274,27 +326,6 @@ impl Worker {
     async fn retired_ms(&self) -> Result<i64, HiveError> {
         let newest = newest(&self.store, &Compactions { topic: self.topic.clone() }).await?;
         Ok(newest.map_or(0, |newest| newest.retired.before_ms))
-    }
-
-    /// Says so, and returns how long to wait.
-    fn failed(&self, error: &HiveError, failures: u32) -> Duration {
-        metrics::counter!("traffic_hive_failures_total", "topic" => self.topic.clone()).increment(1);
-        let (pause, remedy) = match error {
-            HiveError::Retry(_) => (
-                LONGEST_PAUSE.min(SHORTEST_PAUSE * 2_u32.pow(failures.min(10))),
-                "is the metastore at hive.metastore up, and does it serve Thrift without SASL or TLS?",
-            ),
-            HiveError::Refused(_) => (LONGEST_PAUSE, "until then its hours are not registered"),
-        };
-        tracing::warn!(
-            topic = self.topic,
-            %error,
-            pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
-            "Hive metastore, {}.{}: {error}; {remedy} The archive goes on; trying again",
-            self.catalogue.database,
-            self.table.name
-        );
-        pause
     }
 }
 

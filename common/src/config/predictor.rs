@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::problems::Problems;
 use super::units;
+use crate::store;
 
 /// `[predictor]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,6 +24,11 @@ pub struct PredictorSettings {
     /// How often outputs, state and offsets are committed at most, unless a window has just ended.
     #[serde(deserialize_with = "units::duration")]
     pub commit_interval: Duration,
+    /// Where the models are in the store: see `docs/models.md`.
+    pub models: String,
+    /// How often a worker looks whether another model is current.
+    #[serde(deserialize_with = "units::duration")]
+    pub model_poll: Duration,
 }
 
 impl Default for PredictorSettings {
@@ -32,6 +38,8 @@ impl Default for PredictorSettings {
             time_zone: None,
             deadline: Duration::from_secs(10),
             commit_interval: Duration::from_millis(100),
+            models: "/models/speed".to_owned(),
+            model_poll: Duration::from_secs(10),
         }
     }
 }
@@ -49,5 +57,10 @@ impl PredictorSettings {
         let interval_fits = self.commit_interval >= ms(1) && self.commit_interval <= s(5);
         // A transaction is given up after 8 s.
         problems.require(interval_fits, "predictor.commit_interval", units::shown(self.commit_interval), "1ms to 5s");
+        let models_fit = self.models != "/" && store::is_sound(&self.models);
+        let allowed = "a directory of the store like /models/speed: absolute, no part empty or beginning with a dot";
+        problems.require(models_fit, "predictor.models", &self.models, allowed);
+        let poll_fits = self.model_poll >= s(1) && self.model_poll <= s(3600);
+        problems.require(poll_fits, "predictor.model_poll", units::shown(self.model_poll), "1s to 1h");
     }
 }

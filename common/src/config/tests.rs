@@ -293,3 +293,18 @@ fn a_metastore_and_its_database_are_checked() {
         ["hive.database = \"My-Roads\", from FILE: allowed: 1 to 128 of the characters a-z 0-9 _"]
     );
 }
+
+#[test]
+fn where_the_models_are_is_checked() {
+    let config = Config::load(None, env(&[]), &[]).expect("valid");
+    assert_eq!((config.predictor.models.as_str(), config.predictor.model_poll.as_secs()), ("/models/speed", 10));
+    for path in ["models", "/", "/models/", "/models/../x", "/models/.speed", ""] {
+        let found = problems(&format!("[predictor]\nmodels = {path:?}\nmodel_poll = \"0s\""), &[]);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(
+            found[0].starts_with(&format!("predictor.models = {path:?}, from FILE: allowed: a directory")),
+            "{found:?}"
+        );
+        assert_eq!(found[1], "predictor.model_poll = \"0ns\", from FILE: allowed: 1s to 1h");
+    }
+}

@@ -295,12 +295,17 @@ fn is_hidden(name: &str) -> bool {
     name.starts_with('.')
 }
 
-fn check(path: &str) -> Result<(), StoreError> {
-    let sound = path == "/"
+/// Whether a path is one of a store: absolute, no part empty or beginning with a dot.
+#[must_use]
+pub fn is_sound(path: &str) -> bool {
+    path == "/"
         || path.strip_prefix('/').is_some_and(|rest| {
             rest.split('/').all(|part| !part.is_empty() && !part.starts_with('.') && !part.contains(['\0', '\\']))
-        });
-    if sound {
+        })
+}
+
+fn check(path: &str) -> Result<(), StoreError> {
+    if is_sound(path) {
         return Ok(());
     }
     Err(StoreError::Fatal(format!(

@@ -4,12 +4,14 @@ mod alerts;
 mod backfill;
 mod compact;
 mod demo;
+mod evaluate;
 mod feed;
 mod flow;
 mod init;
 mod inspect;
 mod lag;
 mod migrate;
+mod readings;
 mod replay;
 mod simulate;
 mod units;
@@ -49,6 +51,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Compact(compact::CompactArgs),
     Backfill(backfill::BackfillArgs),
+    Evaluate(evaluate::EvaluateArgs),
     Verify(verify::VerifyArgs),
 }
 
@@ -94,6 +97,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Migrate(args) => migrate::run(args, &process),
         Command::Lag(args) => lag::run(args, process.log()?.as_ref(), &flow::readings(&process.config)),
         Command::Inspect(args) => inspect::run(args, &process),
+        Command::Evaluate(args) => evaluate::run(args, &process),
         Command::Backfill(args) => backfill::run(args, &process),
         Command::Compact(args) => compact::run(args, &process),
         Command::Verify(args) => verify::run(args, &process),

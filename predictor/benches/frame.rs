@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use common::model::Aggregate;
 use common::stream::{Header, Machine as _, Outbox, Records, StoredRecord, WATERMARK_HEADER};
-use predictor::{DIGEST, Predictor, Settings};
+use predictor::{DIGEST, Predictor, Settings, Slot};
 
 const SEGMENTS: i64 = 2_000;
 const PARTITIONS: u32 = 12;
@@ -15,7 +15,7 @@ const START: i64 = 5_900_000;
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark")]
 fn main() {
-    let mut machine = Predictor::new(Settings::default());
+    let mut machine = Predictor::new(Settings::default(), Slot::default());
     (0..PARTITIONS).for_each(|p| machine.assign(p, PARTITIONS));
     let mut out = Outbox::default();
     let mut took = Vec::new();

@@ -1,6 +1,6 @@
 //! Little-endian fields, one after the other, behind a format version.
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Writes fields.
 pub struct Writer<'b>(&'b mut Vec<u8>);
@@ -10,6 +10,11 @@ impl<'b> Writer<'b> {
     pub fn new(into: &'b mut Vec<u8>) -> Self {
         into.clear();
         into.push(VERSION);
+        Self(into)
+    }
+
+    /// Goes on at the end of `into`, which says in its own way what it is.
+    pub fn plain(into: &'b mut Vec<u8>) -> Self {
         Self(into)
     }
 
@@ -33,6 +38,13 @@ impl<'b> Writer<'b> {
         self.bytes(&value.to_le_bytes());
     }
 
+    /// A [`fixed`](crate::forecast::snapshot::fixed) speed, in two bytes.
+    pub fn speed(&mut self, speed: f32) {
+        #[expect(clippy::cast_possible_truncation, reason = "within 16 bits")]
+        let fixed = if speed.is_nan() { i16::MIN } else { (speed * 128.0) as i16 };
+        self.bytes(&fixed.to_le_bytes());
+    }
+
     /// A short text, such as a segment's id.
     pub fn text(&mut self, text: &str) {
         self.bytes(&[u8::try_from(text.len()).unwrap_or(u8::MAX)]);
@@ -50,6 +62,17 @@ impl<'a> Reader<'a> {
             (&VERSION, rest) => Some(Self(rest)),
             _ => None,
         }
+    }
+
+    /// Of bytes without a version.
+    #[must_use]
+    pub fn plain(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     pub fn bytes<const N: usize>(&mut self) -> Option<[u8; N]> {
@@ -76,6 +99,11 @@ impl<'a> Reader<'a> {
 
     pub fn f32(&mut self) -> Option<f32> {
         self.bytes().map(f32::from_le_bytes)
+    }
+
+    pub fn speed(&mut self) -> Option<f32> {
+        let fixed = self.bytes().map(i16::from_le_bytes)?;
+        Some(if fixed == i16::MIN { f32::NAN } else { f32::from(fixed) / 128.0 })
     }
 
     pub fn text(&mut self) -> Option<&'a str> {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use crate::bytes::{Reader, Writer};
 use crate::forecast::features::Network;
-use crate::forecast::snapshot::Snapshot;
+use crate::forecast::series::NETWORK_CHANGE;
+use crate::forecast::snapshot::{Ahead, Snapshot, fixed};
 
 /// Blocks kept of each partition: a partition is at most [`AHEAD`] frames ahead of its own forecasts, so at most
 /// twice as many ahead of another's, and learning looks a further hour back.
@@ -45,10 +46,13 @@ impl Block {
         out.u32(u32::try_from(self.segments.len()).unwrap_or(u32::MAX));
         for (id, s) in &self.segments {
             out.text(id);
-            out.bytes(&[s.age, u8::from(s.profiled), u8::try_from(s.base_ahead.len()).unwrap_or(u8::MAX)]);
-            let means = [s.mean_1h, s.mean_4h, s.range_1h, s.top_4h, s.mean_24h, s.mean_7d, s.base_now];
-            let speeds = [s.measured, s.filled].into_iter().chain(s.lags).chain(means);
-            speeds.chain(s.base_ahead.iter().copied()).for_each(|speed| out.f32(speed));
+            out.bytes(&[s.age, s.missing, u8::from(s.profiled) << 7 | u8::try_from(s.ahead.len()).unwrap_or(0)]);
+            let hour = [s.low_1h, s.high_1h, s.deviation_1h, s.deviation_20min, s.top_4h];
+            let means = [s.mean_1h, s.mean_4h, s.mean_24h, s.mean_7d, s.usual_now];
+            let unusual = [s.unusual_1h, s.unusual_4h, s.yesterday];
+            let own = [s.filled].into_iter().chain(s.lags).chain(hour).chain(means).chain(s.unusual).chain(unusual);
+            let ahead = s.ahead.iter().flat_map(|a| [a.usual, a.spread, a.halfway, a.after, a.yesterday]);
+            own.chain(ahead).for_each(|speed| out.speed(speed));
         }
     }
 
@@ -59,34 +63,62 @@ impl Block {
         let mut segments = Vec::new();
         for _ in 0..count {
             let id: Box<str> = fields.text()?.into();
-            let (age, profiled, horizons) = (fields.u8()?, fields.u8()? != 0, fields.u8()?);
-            let mut speed = || fields.f32();
-            let snapshot = Snapshot {
-                age,
-                profiled,
-                measured: speed()?,
-                filled: speed()?,
-                lags: [speed()?, speed()?, speed()?, speed()?],
-                mean_1h: speed()?,
-                mean_4h: speed()?,
-                range_1h: speed()?,
-                top_4h: speed()?,
-                mean_24h: speed()?,
-                mean_7d: speed()?,
-                base_now: speed()?,
-                base_ahead: (0..horizons).map(|_| speed()).collect::<Option<_>>()?,
-            };
-            segments.push((id, snapshot));
+            segments.push((id, decode_snapshot(&mut fields)?));
         }
         Some(Self { partition, step, segments })
     }
 
     /// Sum and number of the segments' deviations from what is usual.
     fn deviations(&self) -> (f64, f64) {
-        self.segments
-            .iter()
-            .fold((0.0, 0.0), |(sum, count), (_, s)| (sum + f64::from(s.filled) - f64::from(s.base_now), count + 1.0))
+        self.segments.iter().fold((0.0, 0.0), |(sum, count), (_, s)| (sum + f64::from(s.unusual[0]), count + 1.0))
     }
+}
+
+fn decode_snapshot(fields: &mut Reader<'_>) -> Option<Snapshot> {
+    let (age, missing, horizons) = (fields.u8()?, fields.u8()?, fields.u8()?);
+    let filled = fields.speed()?;
+    let mut speed = || fields.speed();
+    let lags = all(&mut speed)?;
+    let [low_1h, high_1h, deviation_1h, deviation_20min, top_4h] = all(&mut speed)?;
+    let [mean_1h, mean_4h, mean_24h, mean_7d, usual_now] = all(&mut speed)?;
+    let unusual = all(&mut speed)?;
+    let [unusual_1h, unusual_4h, yesterday] = all(&mut speed)?;
+    let mut ahead = Vec::with_capacity(usize::from(horizons & 0x7f));
+    for _ in 0..horizons & 0x7f {
+        let [usual, spread, halfway, after, yesterday] = all(&mut speed)?;
+        ahead.push(Ahead { usual, spread, halfway, after, yesterday });
+    }
+    Some(Snapshot {
+        measured: if age == 0 { filled } else { f32::NAN },
+        filled,
+        age,
+        missing,
+        lags,
+        low_1h,
+        high_1h,
+        deviation_1h,
+        deviation_20min,
+        top_4h,
+        mean_1h,
+        mean_4h,
+        mean_24h,
+        mean_7d,
+        usual_now,
+        unusual,
+        unusual_1h,
+        unusual_4h,
+        yesterday,
+        ahead,
+        profiled: horizons & 0x80 != 0,
+    })
+}
+
+fn all<const N: usize>(next: &mut dyn FnMut() -> Option<f32>) -> Option<[f32; N]> {
+    let mut speeds = [0.0; N];
+    for speed in &mut speeds {
+        *speed = next()?;
+    }
+    Some(speeds)
 }
 
 /// A block, with what the network needs of it.
@@ -138,21 +170,23 @@ impl Digests {
         self.of.iter().all(|of| of.last_key_value().is_some_and(|(newest, _)| *newest >= step))
     }
 
-    /// The network's deviation at a window's end, as far as it was told.
+    /// How the network deviates from what is usual at a window's end, as far as it was told.
     #[must_use]
     pub fn network(&self, step: i64) -> Network {
-        let deviation = self.deviation(step);
-        let before = self.deviation(step - 3);
-        #[expect(clippy::cast_possible_truncation, reason = "a speed")]
-        let change = deviation.zip(before).map_or(0.0, |(now, before)| (now - before) as f32);
-        #[expect(clippy::cast_possible_truncation, reason = "a speed")]
-        Network { deviation: deviation.unwrap_or(0.0) as f32, change }
+        let now = self.unusual(step).unwrap_or(0.0);
+        let before = self.unusual(step - NETWORK_CHANGE as i64);
+        Network { unusual: now, change: before.map_or(0.0, |before| now - before) }
     }
 
-    fn deviation(&self, step: i64) -> Option<f64> {
+    fn unusual(&self, step: i64) -> Option<f32> {
         let told = self.of.iter().filter_map(|of| of.get(&step)).map(|told| told.deviations);
         let (sum, count) = told.fold((0.0, 0.0), |(sum, count), (s, c)| (sum + s, count + c));
-        (count > 0.0).then(|| sum / count)
+        (count > 0.0).then(|| fixed(sum / count))
+    }
+
+    /// All segments that were told of at a window's end.
+    pub fn segments(&self, step: i64) -> impl Iterator<Item = &(Box<str>, Snapshot)> {
+        self.of.iter().filter_map(move |of| of.get(&step)).flat_map(|told| &told.block.segments)
     }
 }
 
@@ -162,19 +196,28 @@ mod tests {
 
     fn block(partition: u32, step: i64, speeds: &[f32]) -> Block {
         let segments = speeds.iter().enumerate().map(|(i, speed)| {
+            let ahead = |usual| Ahead { usual, spread: 2.0, halfway: 60.5, after: 61.5, yesterday: f32::NAN };
             let snapshot = Snapshot {
                 measured: *speed,
                 filled: *speed,
                 age: 0,
-                lags: [1.0, 2.0, 3.0, 4.0],
+                missing: 3,
+                lags: [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
+                low_1h: 30.0,
+                high_1h: 50.0,
+                deviation_1h: 4.5,
+                deviation_20min: 2.25,
+                top_4h: 80.0,
                 mean_1h: 50.0,
                 mean_4h: 51.0,
-                range_1h: 20.0,
-                top_4h: 80.0,
                 mean_24h: 52.0,
                 mean_7d: 53.0,
-                base_now: 60.0,
-                base_ahead: vec![61.0, 62.0],
+                usual_now: 60.0,
+                unusual: [*speed - 60.0, 1.0, -2.0, 3.0, -4.0, 5.0],
+                unusual_1h: 0.5,
+                unusual_4h: -0.5,
+                yesterday: 58.0,
+                ahead: vec![ahead(61.0), ahead(62.0), ahead(63.0)],
                 profiled: i == 0,
             };
             (format!("S{i}").into(), snapshot)
@@ -186,7 +229,7 @@ mod tests {
     fn blocks_are_read_back_and_small() {
         let (block, mut bytes) = (block(3, 5_000_000, &[40.5, 80.25]), Vec::new());
         block.encode(&mut bytes);
-        assert_eq!(Block::decode(&bytes), Some(block));
+        assert_eq!(format!("{:?}", Block::decode(&bytes)), format!("{:?}", Some(block)));
         assert!(bytes.len() / 2 <= 100, "{}", bytes.len());
         for cut in 0..bytes.len() {
             assert_eq!(Block::decode(&bytes[..cut]), None);
@@ -201,17 +244,17 @@ mod tests {
         assert!(!digests.is_complete(10));
         digests.tell(block(1, 12, &[70.0, 90.0]));
         assert!(digests.is_complete(10) && !digests.is_complete(11));
-        assert_eq!(digests.network(10), Network { deviation: -10.0, change: 0.0 });
-        digests.tell(block(0, 13, &[50.0]));
-        digests.tell(block(1, 13, &[70.0, 90.0]));
-        assert_eq!(digests.network(13), Network { deviation: 10.0, change: 20.0 });
+        assert_eq!(digests.network(10), Network { unusual: -10.0, change: 0.0 });
+        digests.tell(block(0, 16, &[70.0]));
+        digests.tell(block(1, 16, &[70.0, 90.0]));
+        assert_eq!(digests.network(16), Network { unusual: fixed(50.0 / 3.0), change: fixed(50.0 / 3.0) + 10.0 });
         // Told again, it changes nothing.
         digests.tell(block(0, 10, &[1.0]));
-        assert_eq!(digests.network(10).deviation, -10.0);
+        assert_eq!(digests.network(10).unusual, -10.0);
         let kept = i64::try_from(KEPT).expect("small");
-        (14..12 + kept).for_each(|step| digests.tell(block(0, step, &[50.0])));
+        (17..15 + kept).for_each(|step| digests.tell(block(0, step, &[50.0])));
         assert!(digests.block(0, 10).is_some());
         digests.tell(block(0, 5_000, &[50.0]));
-        assert!(digests.block(0, 10).is_none() && digests.block(0, 13).is_some());
+        assert!(digests.block(0, 10).is_none() && digests.block(0, 16).is_some());
     }
 }

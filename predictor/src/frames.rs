@@ -7,8 +7,10 @@ use common::model::QUANTILES;
 
 use crate::bytes::{Reader, Writer};
 use crate::digest::{Block, Digests};
-use crate::forecast::features::{FEATURES, Network, features};
-use crate::forecast::regression::Regression;
+use crate::forecast::calendar::{LocalTime, Slot};
+use crate::forecast::features::{Frame, Network};
+use crate::forecast::model::{Estimate, Model, Rows};
+use crate::forecast::regression::{FEATURES, Regression, features};
 use crate::forecast::residuals::{BINS, Distribution, Residuals};
 use crate::forecast::snapshot::Snapshot;
 use crate::forecast::{STEP_MIN, profile};
@@ -36,13 +38,23 @@ pub struct Score {
     pub persistence_error: f64,
 }
 
+/// What made a forecast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maker {
+    /// A fitted model.
+    Model,
+    /// The regression that is learnt while running.
+    Regression,
+    /// The last value and the profile.
+    Fallback,
+}
+
 /// A forecast, km/h.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Forecast {
     /// Minutes ahead.
     pub horizon: u32,
-    /// Whether the regression made it.
-    pub learnt: bool,
+    pub maker: Maker,
     pub quantiles: [f64; QUANTILES],
     /// Probability that the speed will be within [`CLOSE_KMH`] of the median.
     pub confidence: f64,
@@ -61,6 +73,8 @@ struct Horizon {
     minutes: u32,
     regression: Regression,
     residuals: Residuals,
+    /// Of the fitted model's forecasts; `None` before the first.
+    model_residuals: Option<Residuals>,
     /// Mean absolute residual over the partition's segments, km/h.
     spread: f64,
     trials: [Trial; REGIMES],
@@ -106,8 +120,15 @@ impl Horizon {
     fn new(minutes: u32) -> Self {
         // What traffic does in that time, until it is measured.
         let spread = 2.0 + 0.1 * f64::from(minutes);
-        let (regression, residuals) = (Regression::default(), Residuals::default());
-        Self { minutes, regression, residuals, spread, trials: [Trial::default(); REGIMES], score: Score::default() }
+        Self {
+            minutes,
+            regression: Regression::default(),
+            residuals: Residuals::default(),
+            model_residuals: None,
+            spread,
+            trials: [Trial::default(); REGIMES],
+            score: Score::default(),
+        }
     }
 
     fn steps(&self) -> i64 {
@@ -118,12 +139,22 @@ impl Horizon {
 /// A segment's mean absolute residual by regime, and how many it was learnt from.
 type Spreads = Vec<[(f32, f32); REGIMES]>;
 
-/// What was forecast for a segment and horizon, km/h: the center published, its spread, the median published, and
-/// where fallback and regression would have put it (NaN: nowhere).
-type Made = [f32; 5];
+/// What was forecast for a segment and horizon, km/h. NaN where there was nothing.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    /// The median that was published.
+    published: f32,
+    /// What the model said: center and spread.
+    model: [f32; 2],
+    /// What stands in for it: center and spread, …
+    stand_in: [f32; 2],
+    /// … and where fallback and regression would have put it.
+    fallback: f32,
+    regression: f32,
+}
 
 /// The forecasts of a frame, kept until their truth has come.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 struct Sent {
     network: Network,
     /// By segment as in the partition's block, then by horizon.
@@ -142,6 +173,8 @@ pub struct Frames {
     fresh: Vec<i64>,
     spreads: BTreeMap<Box<str>, Spreads>,
     dirty: bool,
+    rows: Rows,
+    estimates: Vec<Estimate>,
 }
 
 /// Changelog entries of frames, named by the byte that follows the partition's prefix.
@@ -163,6 +196,8 @@ impl Frames {
             fresh: Vec::new(),
             spreads: BTreeMap::new(),
             dirty: false,
+            rows: Rows::default(),
+            estimates: Vec::new(),
         }
     }
 
@@ -183,7 +218,13 @@ impl Frames {
     }
 
     /// Closes the next frame; `each` gets every segment's snapshot and forecasts.
-    pub fn close(&mut self, digests: &Digests, each: &mut dyn FnMut(&str, &Snapshot, &[Forecast])) {
+    pub fn close(
+        &mut self,
+        digests: &Digests,
+        model: Option<&Model>,
+        time: &LocalTime,
+        each: &mut dyn FnMut(&str, &Snapshot, &[Forecast]),
+    ) {
         let Some(step) = self.closed.map(|closed| closed + 1) else { return };
         self.closed = Some(step);
         self.dirty = true;
@@ -195,13 +236,51 @@ impl Frames {
         for horizon in &mut self.horizons {
             horizon.regression.fade();
             horizon.residuals.fade();
+            horizon.model_residuals.iter_mut().for_each(Residuals::fade);
             if step % FIT_EVERY == 0 {
                 horizon.regression.fit();
             }
         }
-        self.forecast(step, block, digests.network(step), each);
+        let estimates = model.map_or_else(Vec::new, |model| self.estimate(model, block, digests, time));
+        self.forecast(step, block, digests.network(step), &estimates, each);
         let longest = self.horizons.iter().map(Horizon::steps).max().unwrap_or(0);
         self.sent.retain(|sent, _| *sent > step - longest);
+    }
+
+    /// What the model makes of the block's segments, by horizon and place in the block; `None` for those it does not
+    /// know.
+    fn estimate(
+        &mut self,
+        model: &Model,
+        block: &Block,
+        digests: &Digests,
+        time: &LocalTime,
+    ) -> Vec<Vec<Option<Estimate>>> {
+        let mut segments = vec![None; model.segments.len()];
+        for (id, snapshot) in digests.segments(block.step) {
+            if let Some(index) = model.index(id) {
+                segments[index] = Some(snapshot);
+            }
+        }
+        let frame =
+            Frame { now: Slot::of(block.step, time), segments: &segments, network: digests.network(block.step) };
+        let indices: Vec<Option<usize>> = block.segments.iter().map(|(id, _)| model.index(id)).collect();
+        let (rows, estimates) = (&mut self.rows, &mut self.estimates);
+        let of = |(h, horizon): (usize, &mut Horizon)| {
+            let Some(fitted) = model.horizon(horizon.minutes) else { return vec![None; indices.len()] };
+            rows.clear();
+            for ((_, snapshot), index) in block.segments.iter().zip(&indices) {
+                if let Some(index) = index {
+                    rows.push(snapshot, &model.segments[*index], &frame, h);
+                }
+            }
+            #[expect(clippy::cast_precision_loss, reason = "a number of segments")]
+            horizon.model_residuals.get_or_insert_with(|| fitted.residuals.as_if_steady(rows.len().max(1) as f64));
+            rows.estimate(fitted, estimates);
+            let mut estimates = estimates.iter().copied();
+            indices.iter().map(|index| index.and_then(|_| estimates.next())).collect()
+        };
+        self.horizons.iter_mut().enumerate().map(of).collect()
     }
 
     /// Compares what was forecast for this window with what it became, and learns from it.
@@ -218,12 +297,16 @@ impl Frames {
             while truths.next_if(|(other, _)| other < id).is_some() {}
             let Some((_, now)) = truths.next_if(|(other, _)| other == id) else { continue };
             let (Some(made), false) = (sent.made.get(i * count + h), now.measured.is_nan()) else { continue };
-            let [center, expected, published, fallback, regression] = made.map(f64::from);
             let (speed, filled) = (f64::from(now.measured), f64::from(snapshot.filled));
+            let [[center, expected], [model, model_expected]] = [made.stand_in, made.model].map(|m| m.map(f64::from));
+            let (fallback, regression) = (f64::from(made.fallback), f64::from(made.regression));
             let residual = speed - center;
             horizon.residuals.add(residual / expected);
+            if let Some(residuals) = horizon.model_residuals.as_mut().filter(|_| !model.is_nan()) {
+                residuals.add((speed - model) / model_expected);
+            }
             horizon.score.scored += 1.0;
-            horizon.score.error += (speed - published).abs();
+            horizon.score.error += (speed - f64::from(made.published)).abs();
             horizon.score.persistence_error += (speed - filled).abs();
             spread += residual.abs();
             residuals += 1.0;
@@ -256,36 +339,42 @@ impl Frames {
         step: i64,
         block: &Block,
         network: Network,
+        estimates: &[Vec<Option<Estimate>>],
         each: &mut dyn FnMut(&str, &Snapshot, &[Forecast]),
     ) {
-        let distributions: Vec<Distribution> = self.horizons.iter().map(|h| h.residuals.distribution()).collect();
-        let quantiles: Vec<[f64; QUANTILES]> = distributions.iter().map(Distribution::quantiles).collect();
+        let shapes: Vec<[Shape; 2]> = self
+            .horizons
+            .iter()
+            .map(|h| [&h.residuals, h.model_residuals.as_ref().unwrap_or(&h.residuals)].map(Shape::of))
+            .collect();
         let mut sent = Sent { network, made: Vec::with_capacity(block.segments.len() * self.horizons.len()) };
         let mut forecasts = Vec::with_capacity(self.horizons.len());
-        for (id, snapshot) in &block.segments {
+        for (i, (id, snapshot)) in block.segments.iter().enumerate() {
             forecasts.clear();
             let own = self.spreads.get(id);
+            let regime = regime(f64::from(snapshot.filled));
             for (h, horizon) in self.horizons.iter().enumerate() {
                 let (fallback, regression) = (fallback(horizon, h, snapshot), regress(horizon, h, snapshot, network));
-                let share = horizon.trials[regime(f64::from(snapshot.filled))].share();
+                let share = horizon.trials[regime].share();
                 let trusted = regression.filter(|_| share > 0.0);
                 let center = trusted.map_or(fallback, |regression| between(fallback, regression, share));
-                let own = own.map(|own| own[h][regime(f64::from(snapshot.filled))]);
-                let spread = blend(own, horizon.spread);
-                let speed = |u: f64| (center + spread * u).clamp(0.0, MOST_KMH);
-                let median = quantiles[h][QUANTILES / 2];
-                let close = CLOSE_KMH / spread;
-                let forecast = Forecast {
-                    horizon: horizon.minutes,
-                    learnt: trusted.is_some(),
-                    quantiles: quantiles[h].map(speed),
-                    confidence: distributions[h].between(median - close, median + close),
+                let spread = blend(own.map(|own| own[h][regime]), horizon.spread);
+                let estimate = estimates.get(h).and_then(|of| of[i]);
+                let forecast = match (estimate, trusted) {
+                    (Some(Estimate { center, spread }), _) => {
+                        shapes[h][1].around(horizon.minutes, Maker::Model, f64::from(center), f64::from(spread))
+                    }
+                    (None, Some(_)) => shapes[h][0].around(horizon.minutes, Maker::Regression, center, spread),
+                    (None, None) => shapes[h][0].around(horizon.minutes, Maker::Fallback, center, spread),
                 };
                 #[expect(clippy::cast_possible_truncation, reason = "speeds")]
-                sent.made.push(
-                    [center, spread, forecast.median(), fallback, regression.unwrap_or(f64::NAN)]
-                        .map(|speed| speed as f32),
-                );
+                sent.made.push(Made {
+                    published: forecast.median() as f32,
+                    model: estimate.map_or([f32::NAN; 2], |estimate| [estimate.center, estimate.spread]),
+                    stand_in: [center as f32, spread as f32],
+                    fallback: fallback as f32,
+                    regression: regression.unwrap_or(f64::NAN) as f32,
+                });
                 forecasts.push(forecast);
             }
             each(id, snapshot, &forecasts);
@@ -316,9 +405,12 @@ impl Frames {
             let Some(sent) = self.sent.get(&step) else { continue };
             let mut out = Writer::new(bytes);
             out.i64(step);
-            out.f32(sent.network.deviation);
+            out.f32(sent.network.unusual);
             out.f32(sent.network.change);
-            sent.made.iter().flatten().for_each(|value| out.f32(*value));
+            for made in &sent.made {
+                let numbers = [[made.published, made.fallback], made.model, made.stand_in];
+                numbers.iter().flatten().chain([&made.regression]).for_each(|number| out.f32(*number));
+            }
             put(&[SENT, sent_slot(step)], bytes);
         }
         let mut out = Writer::new(bytes);
@@ -358,6 +450,30 @@ impl Frames {
     }
 }
 
+/// The distribution of errors in units of their spread.
+struct Shape {
+    distribution: Distribution,
+    quantiles: [f64; QUANTILES],
+}
+
+impl Shape {
+    fn of(residuals: &Residuals) -> Self {
+        let distribution = residuals.distribution();
+        Self { quantiles: distribution.quantiles(), distribution }
+    }
+
+    fn around(&self, horizon: u32, maker: Maker, center: f64, spread: f64) -> Forecast {
+        let speed = |u: f64| (center + spread * u).clamp(0.0, MOST_KMH);
+        let (median, close) = (self.quantiles[QUANTILES / 2], CLOSE_KMH / spread);
+        Forecast {
+            horizon,
+            maker,
+            quantiles: self.quantiles.map(speed),
+            confidence: self.distribution.between(median - close, median + close),
+        }
+    }
+}
+
 fn sent_slot(step: i64) -> u8 {
     u8::try_from(step.rem_euclid(16)).expect("below 16")
 }
@@ -389,7 +505,7 @@ fn fallback(horizon: &Horizon, h: usize, snapshot: &Snapshot) -> f64 {
     }
     // The last value's worth halves in an hour.
     let minutes = f64::from(horizon.minutes);
-    filled + minutes / (minutes + 60.0) * (f64::from(snapshot.base_ahead[h]) - filled)
+    filled + minutes / (minutes + 60.0) * (f64::from(snapshot.ahead[h].usual) - filled)
 }
 
 fn learn_spread(own: &mut (f32, f32), residual: f64) {
@@ -420,6 +536,8 @@ fn encode_horizon(horizon: &Horizon, bytes: &mut Vec<u8>) {
         row[i..].iter().for_each(|value| out.f64(*value));
     }
     horizon.residuals.counts.iter().for_each(|count| out.f32(*count));
+    let of_model = horizon.model_residuals.as_ref().map_or([f32::NAN; BINS], |residuals| residuals.counts);
+    of_model.iter().for_each(|count| out.f32(*count));
     horizon.regression.coefficients.iter().flatten().for_each(|value| out.f64(*value));
 }
 
@@ -440,6 +558,11 @@ fn decode_horizon(minutes: u32, value: &[u8]) -> Option<Horizon> {
     for count in horizon.residuals.counts.iter_mut().take(BINS) {
         *count = fields.f32()?;
     }
+    let mut of_model = Residuals::default();
+    for count in &mut of_model.counts {
+        *count = fields.f32()?;
+    }
+    horizon.model_residuals = (!of_model.counts[0].is_nan()).then_some(of_model);
     let coefficients: Vec<f64> = std::iter::from_fn(|| fields.f64()).collect();
     horizon.regression.coefficients = coefficients.try_into().ok();
     Some(horizon)
@@ -448,10 +571,12 @@ fn decode_horizon(minutes: u32, value: &[u8]) -> Option<Horizon> {
 fn decode_sent(value: &[u8]) -> Option<(i64, Sent)> {
     let mut fields = Reader::new(value)?;
     let step = fields.i64()?;
-    let network = Network { deviation: fields.f32()?, change: fields.f32()? };
+    let network = Network { unusual: fields.f32()?, change: fields.f32()? };
     let mut made = Vec::new();
-    while let Some(center) = fields.f32() {
-        made.push([center, fields.f32()?, fields.f32()?, fields.f32()?, fields.f32()?]);
+    while let Some(published) = fields.f32() {
+        let mut number = || fields.f32();
+        let (fallback, model, stand_in) = (number()?, [number()?, number()?], [number()?, number()?]);
+        made.push(Made { published, model, stand_in, fallback, regression: number()? });
     }
     Some((step, Sent { network, made }))
 }

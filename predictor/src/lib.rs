@@ -8,23 +8,32 @@
 //! | `segment.rs` | a segment's newest windows and profile |
 //! | `digest.rs` | what partitions tell each other at a window's end |
 //! | `frames.rs` | a frame: score, learn, forecast |
-//! | `forecast/` | the numbers: profile, features, regression, residuals |
+//! | `evaluate.rs` | what a model's forecasts are worth |
+//! | `forecast/` | the numbers: profile, features, model, intervals |
+//! | `train.rs` | a challenger against the champion |
+//! | `history.rs` | the archive's aggregates to train on |
+//! | `live.rs` | the model at work |
 //! | `bytes.rs` | the binary form of state entries and digests |
 //! | `settings.rs` | what may be set |
 //! | `worker.rs` | the process around the machine |
 
 mod bytes;
 mod digest;
+pub mod evaluate;
 pub mod forecast;
 mod frames;
+pub mod history;
+mod live;
 mod machine;
 mod partition;
 mod queue;
 mod segment;
 mod settings;
+pub mod train;
 mod worker;
 
 pub use frames::Score;
+pub use live::{Live, Slot};
 pub use machine::{DIGEST, PREDICTIONS, Predictor};
 pub use settings::Settings;
 pub use worker::{APPLICATION, enlist, run, topology};

@@ -7,6 +7,7 @@ use common::stream::{Machine, Outbox, Record, Records, Tick};
 use crate::Settings;
 use crate::digest::{Block, Digests};
 use crate::frames::Score;
+use crate::live::Slot;
 use crate::partition::Partition;
 
 /// Output: forecasts.
@@ -17,14 +18,16 @@ pub const DIGEST: usize = 1;
 /// The predictor's logic.
 pub struct Predictor {
     settings: Settings,
+    /// The model that forecasts; it may change between frames.
+    model: Slot,
     partitions: BTreeMap<u32, Partition>,
     digests: Digests,
 }
 
 impl Predictor {
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, partitions: BTreeMap::new(), digests: Digests::default() }
+    pub fn new(settings: Settings, model: Slot) -> Self {
+        Self { settings, model, partitions: BTreeMap::new(), digests: Digests::default() }
     }
 
     /// How live forecasts of the assigned partitions did, by horizon in minutes.
@@ -52,8 +55,9 @@ impl Predictor {
     }
 
     fn close_frames(&mut self, now_ms: i64, out: &mut Outbox) {
+        let live = self.model.get();
         for partition in self.partitions.values_mut() {
-            partition.close_frames(&self.digests, now_ms, &self.settings, out);
+            partition.close_frames(&self.digests, live.as_deref(), now_ms, &self.settings, out);
         }
     }
 }
@@ -72,8 +76,9 @@ impl Machine for Predictor {
 
     fn records(&mut self, records: &Records<'_>, _now_ms: i64, out: &mut Outbox) {
         let Some(state) = self.partitions.get_mut(&records.partition) else { return };
+        let live = self.model.get();
         for record in records.iter() {
-            state.record(&record, &self.settings, out);
+            state.record(&record, live.as_deref(), &self.settings, out);
         }
     }
 

@@ -13,17 +13,21 @@ use crate::Settings;
 use crate::bytes::{Reader, Writer};
 use crate::digest::{AHEAD, Block, Digests};
 use crate::forecast::STEP_MS;
-use crate::forecast::snapshot::{Calendar, Snapshot};
-use crate::frames::{Forecast, Frames, Score};
+use crate::forecast::calendar::Calendar;
+use crate::forecast::snapshot::Snapshot;
+use crate::frames::{Forecast, Frames, Maker, Score};
+use crate::live::Live;
 use crate::machine::{DIGEST, PREDICTIONS};
 use crate::queue::{Input, Queue};
-use crate::segment::{Segment, decode_hour, encode_hour};
+use crate::segment::{Light, Segment, decode_hour, encode_hour};
 
-/// Version of what is learnt while running.
-pub const MODEL_VERSION: &str = "v0.1.0";
+/// The version of what is learnt while running.
+const MODEL_VERSION: &str = "v0.1.0";
 
 const REGRESSION_FEATURES: [Feature; 4] =
     [Feature::HistoricalSpeed, Feature::TimeOfDay, Feature::DayOfWeek, Feature::AdjacentSegments];
+const MODEL_FEATURES: [Feature; 5] =
+    [Feature::HistoricalSpeed, Feature::TimeOfDay, Feature::DayOfWeek, Feature::AdjacentSegments, Feature::Seasonal];
 const PERSISTENCE_FEATURES: [Feature; 1] = [Feature::HistoricalSpeed];
 const PROFILE_FEATURES: [Feature; 3] = [Feature::HistoricalSpeed, Feature::TimeOfDay, Feature::DayOfWeek];
 
@@ -104,7 +108,7 @@ impl Partition {
     }
 
     /// A record of the aggregates' topic.
-    pub fn record(&mut self, record: &Record<'_>, settings: &Settings, out: &mut Outbox) {
+    pub fn record(&mut self, record: &Record<'_>, live: Option<&Live>, settings: &Settings, out: &mut Outbox) {
         let input = match (record.watermark_ms(), record.value) {
             (Some(marker_ms), _) => Input::Marker(marker_ms.div_euclid(STEP_MS)),
             (None, None) => return,
@@ -124,18 +128,18 @@ impl Partition {
             },
         };
         self.queue.push(input);
-        self.work(settings, out);
+        self.work(live, settings, out);
     }
 
     /// Takes in what has come, in order, as far as frames keep up.
-    fn work(&mut self, settings: &Settings, out: &mut Outbox) {
+    fn work(&mut self, live: Option<&Live>, settings: &Settings, out: &mut Outbox) {
         loop {
             if let Some(marker) = self.marker {
                 while let Some(step) = self.next_step(marker) {
                     if self.is_ahead() {
                         return;
                     }
-                    self.pass(step, settings, out);
+                    self.pass(step, live, settings, out);
                 }
                 self.marker = None;
                 self.forget_silent(marker, settings);
@@ -143,7 +147,8 @@ impl Partition {
             }
             match self.queue.pop() {
                 Some(Input::Aggregate { segment, step, speed, position }) => {
-                    self.hear(segment, step, speed, position, settings);
+                    let light = light(&segment, live, settings);
+                    self.hear(segment, step, speed, position, light);
                 }
                 Some(Input::Marker(step)) => {
                     self.marker = Some(step).filter(|step| self.passed.is_none_or(|passed| *step > passed));
@@ -154,14 +159,14 @@ impl Partition {
         }
     }
 
-    fn hear(&mut self, segment: Box<str>, step: i64, speed: f32, position: Option<(f64, f64)>, settings: &Settings) {
+    fn hear(&mut self, segment: Box<str>, step: i64, speed: f32, position: Option<(f64, f64)>, light: Light<'_>) {
         let passed = self.passed.unwrap_or(step - 1).min(step - 1);
         let segment = self.segments.entry(segment).or_insert_with(|| Segment::new(passed));
         segment.position = position.or(segment.position);
         if let Some(passed) = self.passed {
             segment.catch_up(passed);
         }
-        segment.hear(step, speed, &settings.time_zone);
+        segment.hear(step, speed, light);
     }
 
     /// The next window end to pass on the way to a marker. Of a long silence only the end is gone through window by
@@ -183,15 +188,15 @@ impl Partition {
         matches!((self.passed, self.frames.closed()), (Some(passed), Some(closed)) if passed - closed >= AHEAD)
     }
 
-    fn pass(&mut self, step: i64, settings: &Settings, out: &mut Outbox) {
+    fn pass(&mut self, step: i64, live: Option<&Live>, settings: &Settings, out: &mut Outbox) {
         if self.frames.closed().is_none() {
             self.frames.begin(step);
         }
         let horizons: Vec<i64> = settings.horizons.iter().map(|m| i64::from(m / crate::forecast::STEP_MIN)).collect();
-        let calendar = Calendar::at(step, &horizons, &settings.time_zone);
+        let calendar = Calendar::at(step, &horizons, &settings.time);
         let mut segments = Vec::with_capacity(self.segments.len());
         for (id, segment) in &mut self.segments {
-            let snapshot = segment.pass(&calendar, &settings.time_zone);
+            let snapshot = segment.pass(&calendar, light(id, live, settings));
             if let Some(snapshot) = snapshot.filter(|s| i64::from(s.age) <= settings.silent_after) {
                 segments.push((id.clone(), snapshot));
             }
@@ -219,7 +224,14 @@ impl Partition {
     }
 
     /// Closes the frames that may be closed now.
-    pub fn close_frames(&mut self, digests: &Digests, now_ms: i64, settings: &Settings, out: &mut Outbox) {
+    pub fn close_frames(
+        &mut self,
+        digests: &Digests,
+        live: Option<&Live>,
+        now_ms: i64,
+        settings: &Settings,
+        out: &mut Outbox,
+    ) {
         while let (Some(passed), Some(closed)) = (self.passed, self.frames.closed()) {
             let step = closed + 1;
             // Our own block comes back once it is committed.
@@ -229,14 +241,15 @@ impl Partition {
             }
             self.waiting = None;
             let (segments, bytes, partition) = (&self.segments, &mut self.bytes, self.number);
-            self.frames.close(digests, &mut |id, snapshot, forecasts| {
+            let version = live.map_or(MODEL_VERSION, |live| &live.version);
+            self.frames.close(digests, live.map(|live| &live.model), &settings.time, &mut |id, snapshot, forecasts| {
                 let position = segments.get(id).and_then(|segment| segment.position);
                 for forecast in forecasts {
-                    emit(partition, (id, position), step, snapshot, forecast, bytes, out);
+                    emit(partition, (id, position), step, snapshot, forecast, version, bytes, out);
                 }
             });
             out.hurry();
-            self.work(settings, out);
+            self.work(live, settings, out);
         }
     }
 
@@ -326,6 +339,12 @@ impl Partition {
     }
 }
 
+/// What a segment's windows are seen in the light of.
+fn light<'a>(id: &str, live: Option<&'a Live>, settings: &'a Settings) -> Light<'a> {
+    let fitted = live.and_then(|live| Some(&live.model.segments[live.model.index(id)?].profile));
+    Light { time: &settings.time, fitted, frozen: settings.frozen }
+}
+
 fn segment_key(id: &str) -> Vec<u8> {
     [&[SEGMENT], id.as_bytes()].concat()
 }
@@ -347,22 +366,25 @@ fn known(speed: f32) -> Option<f64> {
     (!speed.is_nan()).then(|| rounded(f64::from(speed)))
 }
 
+#[expect(clippy::too_many_arguments, reason = "what a message is made of")]
 fn emit(
     partition: u32,
     (id, position): (&str, Option<(f64, f64)>),
     step: i64,
     snapshot: &Snapshot,
     forecast: &Forecast,
+    version: &str,
     bytes: &mut Vec<u8>,
     out: &mut Outbox,
 ) {
     let made_ms = step * STEP_MS;
     let quantiles = forecast.quantiles.map(rounded);
     let speed = rounded(forecast.median());
-    let (model_type, features): (_, &[Feature]) = match (forecast.learnt, snapshot.profiled) {
-        (true, _) => (ModelType::LinearRegression, &REGRESSION_FEATURES),
-        (false, true) => (ModelType::Persistence, &PROFILE_FEATURES),
-        (false, false) => (ModelType::Persistence, &PERSISTENCE_FEATURES),
+    let (model_type, features, version): (_, &[Feature], _) = match (forecast.maker, snapshot.profiled) {
+        (Maker::Model, _) => (ModelType::GradientBoosting, &MODEL_FEATURES, version),
+        (Maker::Regression, _) => (ModelType::LinearRegression, &REGRESSION_FEATURES, MODEL_VERSION),
+        (Maker::Fallback, true) => (ModelType::Persistence, &PROFILE_FEATURES, MODEL_VERSION),
+        (Maker::Fallback, false) => (ModelType::Persistence, &PERSISTENCE_FEATURES, MODEL_VERSION),
     };
     let prediction = Prediction {
         prediction_id: format!("PRED_{id}_{made_ms}_{}", forecast.horizon).into(),
@@ -379,7 +401,7 @@ fn emit(
         },
         speed_quantiles: quantiles,
         confidence_score: (forecast.confidence * 1000.0).round() / 1000.0,
-        model_version: MODEL_VERSION.into(),
+        model_version: version.into(),
         model_type,
         features_used: Cow::Borrowed(features),
         coordinates: position.map(|(latitude, longitude)| Position { latitude, longitude }),

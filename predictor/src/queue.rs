@@ -7,11 +7,12 @@ use common::model::{Aggregate, Position};
 
 use crate::bytes::{Reader, Writer};
 use crate::forecast::STEP_MS;
+use crate::forecast::snapshot::fixed;
 
 /// What a record of the aggregates' topic says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// A window's speed, km/h, and where the segment is.
+    /// A window's speed, [`fixed`] km/h, and where the segment is.
     Aggregate { segment: Box<str>, step: i64, speed: f32, position: Option<(f64, f64)> },
     /// Complete up to this window end, in windows since the epoch.
     Marker(i64),
@@ -21,8 +22,7 @@ impl Input {
     /// `None` for a window in which no speed was measured.
     #[must_use]
     pub fn of(aggregate: &Aggregate<'_>) -> Option<Self> {
-        #[expect(clippy::cast_possible_truncation, reason = "a speed")]
-        let speed = aggregate.avg_speed? as f32;
+        let speed = fixed(aggregate.avg_speed?);
         let position = aggregate.coordinates.map(|Position { latitude, longitude }| (latitude, longitude));
         let step = aggregate.window_end.div_euclid(STEP_MS);
         Some(Self::Aggregate { segment: (&*aggregate.segment_id).into(), step, speed, position })

@@ -1,20 +1,14 @@
 //! One segment: its newest windows and its profile.
 
-use jiff::tz::TimeZone;
-
 use crate::bytes::{Reader, Writer};
-use crate::forecast::profile::{BINS_PER_HOUR, Hour, Profile, Slot};
-use crate::forecast::snapshot::{Calendar, HISTORY, Snapshot, epoch_hour};
-
-const RING: i64 = HISTORY as i64;
+use crate::forecast::calendar::{Calendar, LocalTime, Slot, epoch_hour};
+use crate::forecast::profile::{BINS_PER_HOUR, Combined, Hour, Profile, Sums};
+use crate::forecast::snapshot::{HISTORY, History, Snapshot};
 
 /// What is kept of a segment. Times are window ends, in windows since the epoch.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// Speeds of the newest [`HISTORY`] windows, by step modulo their number; NaN where nothing was measured.
-    ring: [f32; HISTORY],
-    /// The newest window in the ring.
-    newest: i64,
+    history: History,
     /// The newest window with a speed.
     heard: i64,
     /// Speeds of windows that have not been passed yet.
@@ -26,13 +20,22 @@ pub struct Segment {
     pub dirty_hours: Vec<usize>,
 }
 
+/// What a segment's windows are seen in the light of.
+#[derive(Debug, Clone, Copy)]
+pub struct Light<'a> {
+    pub time: &'a LocalTime,
+    /// The profile that a model was fitted on, …
+    pub fitted: Option<&'a Profile>,
+    /// … and whether it stays as it was.
+    pub frozen: bool,
+}
+
 impl Segment {
     /// A segment first heard of when the partition stands at `step`.
     #[must_use]
     pub fn new(step: i64) -> Self {
         Self {
-            ring: [f32::NAN; HISTORY],
-            newest: step,
+            history: History::new(step),
             heard: step,
             open: Vec::new(),
             profile: Profile::default(),
@@ -45,36 +48,29 @@ impl Segment {
     /// The partition stands at `passed`. What is restored may stand further back: windows that passed without a speed
     /// are not kept. One that is new with a window from the past waits for the next window's end, as it is.
     pub fn catch_up(&mut self, passed: i64) {
-        if self.newest < passed && self.open().all(|open| open > passed) {
-            self.clear(passed);
+        if self.history.newest() < passed && self.open().all(|open| open > passed) {
+            self.history.advance(passed);
         }
-    }
-
-    /// Windows up to `step` follow in the ring, without a speed so far.
-    fn clear(&mut self, step: i64) {
-        for passed in (self.newest + 1).max(step - RING + 1)..=step {
-            self.ring[slot(passed)] = f32::NAN;
-        }
-        self.newest = step;
     }
 
     /// A window's speed, km/h: of one to come, or a correction of one that has passed.
-    pub fn hear(&mut self, step: i64, speed: f32, zone: &TimeZone) {
+    pub fn hear(&mut self, step: i64, speed: f32, light: Light<'_>) {
         self.dirty = true;
-        if step > self.newest {
+        if step > self.history.newest() {
             match self.open.iter_mut().find(|(open, _)| *open == step) {
                 Some(open) => open.1 = speed,
                 None => self.open.push((step, speed)),
             }
-        } else if step > self.newest - RING {
-            let before = std::mem::replace(&mut self.ring[slot(step)], speed);
-            let (of_week, hour) = (Slot::of(step, zone), epoch_hour(step));
-            if !before.is_nan() {
-                self.profile.remove(of_week, hour, before);
-            }
-            self.profile.add(of_week, hour, speed);
-            self.touch(of_week);
+        } else if self.history.put(step, speed) {
+            self.profile_put(step, Slot::of(step, light.time), speed, light);
             self.heard = self.heard.max(step);
+        }
+    }
+
+    fn profile_put(&mut self, step: i64, at: Slot, speed: f32, light: Light<'_>) {
+        self.profile.put(at, epoch_hour(step), speed, light.fitted.filter(|_| !light.frozen));
+        if !self.dirty_hours.contains(&at.hour_of_week()) {
+            self.dirty_hours.push(at.hour_of_week());
         }
     }
 
@@ -83,11 +79,10 @@ impl Segment {
         self.open.iter().map(|(step, _)| *step)
     }
 
-    /// Passes to a window's end and tells what is known then; `None` if nothing is. The window's speed goes into the
-    /// profile afterwards, so that a profile never holds what it is compared with.
-    pub fn pass(&mut self, calendar: &Calendar, zone: &TimeZone) -> Option<Snapshot> {
+    /// Passes to a window's end and tells what is known then; `None` if nothing is.
+    pub fn pass(&mut self, calendar: &Calendar, light: Light<'_>) -> Option<Snapshot> {
         let step = calendar.step;
-        self.clear(step);
+        self.history.advance(step);
         let mut passed: Vec<(i64, f32)> = Vec::new();
         self.open.retain(|open| {
             if open.0 <= step {
@@ -96,21 +91,15 @@ impl Segment {
             open.0 > step
         });
         passed.sort_unstable_by_key(|(step, _)| *step);
-        for (step, speed) in &passed {
-            self.heard = self.heard.max(*step);
-            if *step > self.newest - RING {
-                self.ring[slot(*step)] = *speed;
-            }
-        }
         self.dirty |= !passed.is_empty();
-        let oldest_first = std::array::from_fn(|i| self.ring[slot(step - RING + 1 + i as i64)]);
-        let snapshot = Snapshot::take(&oldest_first, &self.profile, calendar);
         for (passed, speed) in passed {
-            let of_week = if passed == step { calendar.now() } else { Slot::of(passed, zone) };
-            self.profile.add(of_week, epoch_hour(passed), speed);
-            self.touch(of_week);
+            self.heard = self.heard.max(passed);
+            self.history.put(passed, speed);
+            let at = if passed == step { calendar.now } else { Slot::of(passed, light.time) };
+            self.profile_put(passed, at, speed, light);
         }
-        snapshot
+        let past = Combined { own: &self.profile, fitted: light.fitted, frozen: light.frozen };
+        self.history.snapshot(&past, calendar)
     }
 
     /// The newest window with a speed.
@@ -119,65 +108,73 @@ impl Segment {
         self.heard
     }
 
-    fn touch(&mut self, of_week: Slot) {
-        if !self.dirty_hours.contains(&of_week.hour()) {
-            self.dirty_hours.push(of_week.hour());
-        }
-    }
-
     pub fn encode(&self, into: &mut Vec<u8>) {
         let mut out = Writer::new(into);
-        out.i64(self.newest);
+        out.i64(self.history.newest());
         out.i64(self.heard);
         let (latitude, longitude) = self.position.unwrap_or((f64::NAN, f64::NAN));
         out.f64(latitude);
         out.f64(longitude);
-        self.ring.iter().for_each(|speed| out.f32(*speed));
+        let (speeds, usual) = self.history.rings();
+        speeds.iter().chain(usual).for_each(|speed| out.speed(*speed));
         for (step, speed) in &self.open {
             out.i64(*step);
-            out.f32(*speed);
+            out.speed(*speed);
         }
     }
 
     /// Puts back what was encoded; the profile is put back by its hours.
     pub fn restore(&mut self, bytes: &[u8]) -> Option<()> {
         let mut fields = Reader::new(bytes)?;
-        self.newest = fields.i64()?;
+        let newest = fields.i64()?;
         self.heard = fields.i64()?;
         let position = (fields.f64()?, fields.f64()?);
         self.position = (!position.0.is_nan()).then_some(position);
-        for speed in &mut self.ring {
-            *speed = fields.f32()?;
+        let (mut speeds, mut usual) = ([f32::NAN; HISTORY], [f32::NAN; HISTORY]);
+        for speed in speeds.iter_mut().chain(&mut usual) {
+            *speed = fields.speed()?;
         }
+        self.history = History::restored(newest, speeds, usual);
         self.open.clear();
         while let Some(step) = fields.i64() {
-            self.open.push((step, fields.f32()?));
+            self.open.push((step, fields.speed()?));
         }
         Some(())
     }
 }
 
-fn slot(step: i64) -> usize {
-    usize::try_from(step.rem_euclid(RING)).expect("a remainder is not negative")
-}
-
+/// An hour of the week; what was read in it is fixed speeds.
 pub fn encode_hour(hour: &Hour, into: &mut Vec<u8>) {
     let mut out = Writer::new(into);
-    out.i64(hour.newest);
-    out.f32(hour.sum);
-    out.f32(hour.count);
-    for (sum, count) in hour.bins {
-        out.f32(sum);
-        out.f32(count);
+    append_hour(hour, &mut out);
+}
+
+pub fn append_hour(hour: &Hour, out: &mut Writer<'_>) {
+    out.i64(i64::from(hour.date));
+    out.i64(hour.epoch_hour);
+    out.u32(hour.dates);
+    hour.newest.iter().for_each(|speed| out.speed(*speed));
+    for sums in &hour.earlier {
+        out.f32(sums.speeds);
+        out.f32(sums.squares);
+        out.f32(sums.count);
     }
 }
 
 #[must_use]
 pub fn decode_hour(bytes: &[u8]) -> Option<Hour> {
-    let mut fields = Reader::new(bytes)?;
-    let mut hour = Hour { newest: fields.i64()?, sum: fields.f32()?, count: fields.f32()?, ..Hour::default() };
-    for bin in hour.bins.iter_mut().take(BINS_PER_HOUR) {
-        *bin = (fields.f32()?, fields.f32()?);
+    read_hour(&mut Reader::new(bytes)?)
+}
+
+#[must_use]
+pub fn read_hour(fields: &mut Reader<'_>) -> Option<Hour> {
+    let date = i32::try_from(fields.i64()?).ok()?;
+    let mut hour = Hour { date, epoch_hour: fields.i64()?, dates: fields.u32()?, ..Hour::default() };
+    for speed in &mut hour.newest {
+        *speed = fields.speed()?;
+    }
+    for sums in hour.earlier.iter_mut().take(BINS_PER_HOUR) {
+        *sums = Sums { speeds: fields.f32()?, squares: fields.f32()?, count: fields.f32()? };
     }
     Some(hour)
 }
@@ -188,8 +185,16 @@ mod tests {
 
     const STEP: i64 = 5_890_000;
 
+    fn utc() -> LocalTime {
+        jiff::tz::TimeZone::UTC.into()
+    }
+
+    fn light(time: &LocalTime) -> Light<'_> {
+        Light { time, fitted: None, frozen: false }
+    }
+
     fn calendar(step: i64) -> Calendar {
-        Calendar::at(step, &[3, 6, 12], &TimeZone::UTC)
+        Calendar::at(step, &[3, 6, 12], &utc())
     }
 
     fn heard(speeds: &[(i64, f32)], upto: i64) -> (Segment, Option<Snapshot>) {
@@ -197,9 +202,9 @@ mod tests {
         let mut last = None;
         for step in STEP + 1..=upto {
             for (_, speed) in speeds.iter().filter(|(at, _)| *at == step) {
-                segment.hear(step, *speed, &TimeZone::UTC);
+                segment.hear(step, *speed, light(&utc()));
             }
-            last = segment.pass(&calendar(step), &TimeZone::UTC);
+            last = segment.pass(&calendar(step), light(&utc()));
         }
         (segment, last)
     }
@@ -207,10 +212,10 @@ mod tests {
     #[test]
     fn a_correction_is_as_if_it_had_been_right_at_once() {
         let (mut segment, _) = heard(&[(STEP + 1, 50.0), (STEP + 2, 99.0), (STEP + 3, 40.0)], STEP + 3);
-        segment.hear(STEP + 2, 60.0, &TimeZone::UTC);
+        segment.hear(STEP + 2, 60.0, light(&utc()));
         let (right, _) = heard(&[(STEP + 1, 50.0), (STEP + 2, 60.0), (STEP + 3, 40.0)], STEP + 3);
-        assert_eq!(segment.profile, right.profile);
-        let next = |mut s: Segment| format!("{:?}", s.pass(&calendar(STEP + 4), &TimeZone::UTC));
+        assert_eq!(format!("{:?}", segment.profile), format!("{:?}", right.profile));
+        let next = |mut s: Segment| format!("{:?}", s.pass(&calendar(STEP + 4), light(&utc())));
         assert_eq!(next(segment), next(right));
     }
 
@@ -222,38 +227,38 @@ mod tests {
         back.restore(&bytes).expect("it was encoded");
         back.profile = segment.profile.clone();
         segment.dirty = false;
-        (STEP + 2..STEP + 4).for_each(|step| drop(segment.pass(&calendar(step), &TimeZone::UTC)));
+        (STEP + 2..STEP + 4).for_each(|step| drop(segment.pass(&calendar(step), light(&utc()))));
         assert!(!segment.dirty, "silence is not kept");
         back.catch_up(STEP + 3);
         let next = |s: &mut Segment| {
-            s.hear(STEP + 2, 60.0, &TimeZone::UTC);
-            format!("{:?}", s.pass(&calendar(STEP + 4), &TimeZone::UTC))
+            s.hear(STEP + 2, 60.0, light(&utc()));
+            format!("{:?}", s.pass(&calendar(STEP + 4), light(&utc())))
         };
         assert_eq!(next(&mut back), next(&mut segment));
-        assert_eq!(back.profile, segment.profile);
+        assert_eq!(format!("{:?}", back.profile), format!("{:?}", segment.profile));
     }
 
     #[test]
     fn windows_may_be_heard_ahead_of_the_marker_and_in_any_order() {
         let mut ahead = Segment::new(STEP);
         for (step, speed) in [(STEP + 3, 40.0), (STEP + 1, 50.0), (STEP + 2, 60.0)] {
-            ahead.hear(step, speed, &TimeZone::UTC);
+            ahead.hear(step, speed, light(&utc()));
         }
         assert_eq!(ahead.open().min(), Some(STEP + 1));
         let mut last = None;
         for step in STEP + 1..=STEP + 3 {
-            last = ahead.pass(&calendar(step), &TimeZone::UTC);
+            last = ahead.pass(&calendar(step), light(&utc()));
         }
         let (in_order, expected) = heard(&[(STEP + 1, 50.0), (STEP + 2, 60.0), (STEP + 3, 40.0)], STEP + 3);
-        assert_eq!(last, expected);
-        assert_eq!(ahead.profile, in_order.profile);
+        assert_eq!(format!("{last:?}"), format!("{expected:?}"));
+        assert_eq!(format!("{:?}", ahead.profile), format!("{:?}", in_order.profile));
     }
 
     #[test]
     fn it_is_read_back_as_it_was() {
         let (mut segment, _) = heard(&[(STEP + 1, 50.0), (STEP + 60, 40.0)], STEP + 60);
         segment.position = Some((34.05, -118.24));
-        segment.hear(STEP + 61, 45.0, &TimeZone::UTC);
+        segment.hear(STEP + 61, 45.0, light(&utc()));
         let (mut bytes, mut back) = (Vec::new(), Segment::new(0));
         segment.encode(&mut bytes);
         back.restore(&bytes).expect("its own format");
@@ -263,9 +268,108 @@ mod tests {
                 back.profile.restore(hour, decode_hour(&bytes));
             }
         }
-        let next = |s: &mut Segment| format!("{:?}", s.pass(&calendar(STEP + 61), &TimeZone::UTC));
+        let next = |s: &mut Segment| format!("{:?}", s.pass(&calendar(STEP + 61), light(&utc())));
         assert_eq!(next(&mut back), next(&mut segment));
         assert_eq!(back.position, segment.position);
-        assert_eq!(back.profile, segment.profile);
+        assert_eq!(format!("{:?}", back.profile), format!("{:?}", segment.profile));
+    }
+
+    mod streaming {
+        use proptest::prelude::*;
+
+        use super::*;
+        use crate::forecast::series::Series;
+        use crate::forecast::snapshot::fixed;
+
+        const DAYS: usize = 3;
+        const ALL: usize = DAYS * 288;
+
+        /// Speeds with gaps of all lengths, from seeds.
+        fn speeds(seeds: &[(u16, u16)]) -> Vec<f32> {
+            let mut speeds = Vec::new();
+            for (i, (length, level)) in seeds.iter().cycle().enumerate() {
+                let run = usize::from(*length % 90) + 1;
+                let speed = if i % 3 == 2 { f32::NAN } else { f32::from(*level % 110) + 0.3 };
+                speeds.extend((0..run).map(|k| speed + f32::from(u8::try_from(k % 7).expect("small"))));
+                if speeds.len() >= ALL {
+                    speeds.truncate(ALL);
+                    return speeds;
+                }
+            }
+            unreachable!("cycles for ever")
+        }
+
+        /// What the definitions in `snapshot.rs` say, worked out over the whole series.
+        fn by_definition(speeds: &[f32], window: usize) -> Option<(f32, usize, [f32; 7], f32, f32, f32)> {
+            let kept = &speeds[(window + 1).saturating_sub(HISTORY)..=window];
+            let first = *kept.iter().find(|speed| !speed.is_nan())?;
+            let filled = |back: usize| {
+                let before = (0..kept.len().saturating_sub(back)).rev();
+                before.map(|at| kept[at]).find(|speed| !speed.is_nan()).unwrap_or(first)
+            };
+            let age = kept.iter().rev().position(|speed| !speed.is_nan())?;
+            let hour: Vec<f32> = (0..12).map(filled).collect();
+            let (low, high) = (hour.iter().copied().fold(1e9, f32::min), hour.iter().copied().fold(-1e9, f32::max));
+            let mean = hour.iter().map(|v| f64::from(*v)).sum::<f64>() / 12.0;
+            let variance = hour.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / 12.0;
+            let lags = [1, 2, 3, 5, 6, 8, 11].map(filled);
+            Some((filled(0), age, lags, low, high, fixed(variance.sqrt())))
+        }
+
+        proptest! {
+            #![proptest_config(ProptestConfig { cases: 30, ..ProptestConfig::default() })]
+            /// One window at a time, out of order, corrected, with restarts between: the same as all at once, and as the
+            /// definitions say.
+            #[test]
+            fn windows_one_by_one_are_as_all_at_once(
+                seeds in proptest::collection::vec((0..u16::MAX, 0..u16::MAX), 5..40),
+                restart_every in 5_usize..60,
+            ) {
+                let time: LocalTime = jiff::tz::TimeZone::get("America/Los_Angeles").expect("bundled").into();
+                let series = Series::new(STEP, vec![("S".into(), speeds(&seeds))]);
+                let slots = series.slots(&time);
+                let fitted = series.profiles(0..288, &slots).remove(0);
+                let speeds = &series.speeds[0];
+                let light = Light { time: &time, fitted: Some(&fitted), frozen: true };
+                let mut at_once = Vec::new();
+                // Own readings as they stand at the end: only yesterday's are asked for.
+                let own = series.profiles(0..ALL, &slots).remove(0);
+                let past = [Combined { own: &own, fitted: Some(&fitted), frozen: true }];
+                series.play(288..ALL, &past, &[3, 6, 12], &time, &mut |_, _, snapshots, _| {
+                    at_once.push(snapshots[0].clone());
+                });
+                let mut segment = Segment::new(STEP - 1);
+                for window in 0..ALL {
+                    let step = series.step(window);
+                    // The next window may come before this one, and this one wrong at first.
+                    for ahead in [window + 1, window] {
+                        if let Some(speed) = speeds.get(ahead).filter(|speed| !speed.is_nan()) {
+                            segment.hear(series.step(ahead), if ahead > window { 1.0 } else { *speed }, light);
+                        }
+                    }
+                    if window % restart_every == 0 {
+                        let (mut bytes, mut back) = (Vec::new(), Segment::new(0));
+                        segment.encode(&mut bytes);
+                        back.restore(&bytes).expect("what was written");
+                        back.profile = segment.profile.clone();
+                        segment = back;
+                        segment.catch_up(step - 1);
+                    }
+                    let found = segment.pass(&Calendar::at(step, &[3, 6, 12], &time), light);
+                    if window < 288 + HISTORY {
+                        continue;
+                    }
+                    let mut expected = at_once[window - 288].clone();
+                    // Yesterday was overwritten where a date's hour came again: not within three days.
+                    prop_assert_eq!(format!("{found:?}").contains("mean_24h"), expected.is_some());
+                    if let (Some(found), Some(expected)) = (&found, &mut expected) {
+                        (expected.mean_24h, expected.mean_7d) = (found.mean_24h, found.mean_7d);
+                        prop_assert_eq!(format!("{found:?}"), format!("{expected:?}"));
+                        let told = (found.filled, usize::from(found.age), found.lags, found.low_1h, found.high_1h, found.deviation_1h);
+                        prop_assert_eq!(Some(told), by_definition(speeds, window));
+                    }
+                }
+            }
+        }
     }
 }

@@ -10,7 +10,8 @@ use common::stream::{Log, Membership, Notice, Observer, Pace, Runner, Topology};
 use common::topics::Topics;
 use common::worker::{Crew, Ended, Failure, Process, archive_group};
 
-use crate::{Predictor, Settings};
+use crate::forecast::calendar::LocalTime;
+use crate::{Predictor, Settings, Slot};
 
 /// The worker's name, and the application id unless another is set.
 pub const APPLICATION: &str = "predictor";
@@ -42,7 +43,10 @@ impl From<&Config> for Settings {
         let set = &config.predictor;
         Self {
             horizons: set.horizons.clone(),
-            time_zone: set.time_zone.clone().unwrap_or_else(|| config.time_zone.clone()),
+            time: LocalTime {
+                zone: set.time_zone.clone().unwrap_or_else(|| config.time_zone.clone()),
+                holidays: set.holidays.iter().copied().collect(),
+            },
             deadline_ms: ms(set.deadline),
             ..Self::default()
         }
@@ -81,9 +85,10 @@ fn predict(process: &Process, log: &Arc<dyn Log>, aggregates_ended: &Ended, ende
     let id = config.application_id(APPLICATION);
     let topology = topology(&config.topics.names(), id, &config.instance);
     let pace = Pace { commit_interval_ms: ms(config.predictor.commit_interval), ..Pace::default() };
+    let model = Slot::default();
     let runner = process.until_it_works(&ready, || {
         process.ensure_topics(log.as_ref(), &topology)?;
-        let machine = Predictor::new(Settings::from(config));
+        let machine = Predictor::new(Settings::from(config), model.clone());
         Runner::new(machine, log.clone(), topology.clone(), pace, process.clock.clone(), observer(ready.clone()))
     })?;
     if let Some(mut runner) = runner {

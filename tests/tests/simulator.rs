@@ -5,7 +5,7 @@
 use alerter::{Incidents, Rules};
 use common::stream::memory::{Fault, Point};
 use common::stream::{Machine, Outbox, Record, Records, Tick};
-use predictor::Predictor;
+use predictor::{Predictor, Slot};
 use tests::simulator::{self, Allowed, Failure, History, Play, Strike, Summary, hunt};
 
 #[test]
@@ -152,7 +152,7 @@ fn a_machine_that_forgets_its_state_is_found_out() {
 
 #[test]
 fn a_predictor_that_forgets_its_state_is_found_out() {
-    let forgetful = || Forgetful(Predictor::new(simulator::predictor_settings()));
+    let forgetful = || Forgetful(Predictor::new(simulator::predictor_settings(), Slot::default()));
     found_out(&|history| simulator::play_predictor(history, &forgetful));
 }
 

@@ -13,6 +13,8 @@ use jiff::tz::TimeZone;
 
 use crate::feed::{Source, Speed};
 
+pub use wide::locations;
+
 /// Send a file of recorded readings
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -75,7 +77,7 @@ pub enum Key {
     None,
 }
 
-fn zone(name: &str) -> Result<TimeZone, String> {
+pub fn zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|_| format!("{name:?} is no IANA time zone, like America/Los_Angeles"))
 }
 

@@ -122,7 +122,11 @@ impl Source for Wide {
     }
 }
 
-fn locations(path: &Path) -> Result<HashMap<String, (f64, f64)>> {
+/// Latitude and longitude by sensor id.
+///
+/// # Errors
+/// If the file can not be read: where and why.
+pub fn locations(path: &Path) -> Result<HashMap<String, (f64, f64)>> {
     let what = || format!("--locations {}", path.display());
     let mut reader = csv::Reader::from_path(path).with_context(what)?;
     let header = reader.headers().with_context(what)?.clone();

@@ -228,6 +228,14 @@ fn time_zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<TimeZo
     })
 }
 
+fn dates<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<jiff::civil::Date>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    let date = |text: &String| {
+        text.parse().map_err(|_| serde::de::Error::custom(format!("{text} is no date like 2026-12-25")))
+    };
+    texts.iter().map(date).collect()
+}
+
 fn optional_time_zone<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<TimeZone>, D::Error> {
     time_zone(deserializer).map(Some)
 }

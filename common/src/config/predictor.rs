@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 
@@ -18,6 +19,9 @@ pub struct PredictorSettings {
     /// Whose clock people commute by; `time_zone` if not set.
     #[serde(deserialize_with = "super::optional_time_zone")]
     pub time_zone: Option<TimeZone>,
+    /// Local dates that are no working days: profiles take them for Sundays.
+    #[serde(deserialize_with = "super::dates")]
+    pub holidays: Vec<Date>,
     /// How long a young frame waits for partitions that say nothing.
     #[serde(deserialize_with = "units::duration")]
     pub deadline: Duration,
@@ -36,6 +40,7 @@ impl Default for PredictorSettings {
         Self {
             horizons: vec![15, 30, 60],
             time_zone: None,
+            holidays: Vec::new(),
             deadline: Duration::from_secs(10),
             commit_interval: Duration::from_millis(100),
             models: "/models/speed".to_owned(),

@@ -13,6 +13,8 @@ pub const QUANTILES: usize = 19;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ModelType {
+    /// Regression trees fitted to weeks of the archive.
+    GradientBoosting,
     /// Robust linear regression on lags, profile and network.
     LinearRegression,
     /// The last value, drawn towards the profile where there is one.
@@ -27,6 +29,8 @@ pub enum Feature {
     TimeOfDay,
     DayOfWeek,
     AdjacentSegments,
+    /// What is usual at that time of the week.
+    Seasonal,
 }
 
 /// The 90 % interval, km/h.

@@ -2,16 +2,34 @@
 //!
 //! | file | owns |
 //! |---|---|
-//! | `profile.rs` | mean speed by local time of week |
+//! | `calendar.rs` | local time: dates, days, holidays, five minutes |
+//! | `profile.rs` | what speed is usual at a time of week |
 //! | `snapshot.rs` | what is known of a segment at a window's end |
-//! | `features.rs` | a snapshot and its network as numbers for a model |
-//! | `regression.rs` | robust linear regression, learnt row by row |
+//! | `network.rs` | which segments tell something about which |
+//! | `features.rs` | snapshots as rows of numbers |
+//! | `boosting/` | sums of regression trees |
+//! | `model.rs` | a fitted model, and what it makes of rows |
+//! | `artifact.rs` | a model as bytes |
+//! | `series.rs` | speeds over time, gone through window by window |
+//! | `fit.rs` | fitting a model to a series |
+//! | `linear.rs` | the baseline: linear regression, fitted to a series |
+//! | `metrics.rs` | how good forecasts were |
+//! | `regression.rs` | the fallback: robust linear regression, learnt row by row |
 //! | `residuals.rs` | the distribution of forecast errors |
 
+pub mod artifact;
+pub mod boosting;
+pub mod calendar;
 pub mod features;
+pub mod fit;
+pub mod linear;
+pub mod metrics;
+pub mod model;
+pub mod network;
 pub mod profile;
 pub mod regression;
 pub mod residuals;
+pub mod series;
 pub mod snapshot;
 
 /// Length of a window, ms; forecasts go in steps of it.

@@ -1,58 +1,84 @@
-//! Mean speed by local time of week: a day differs from the same day a week ago less than from yesterday.
+//! What speed is usual at a local time of week: a day differs from the same day a week ago less than from yesterday.
 //!
-//! Sums are kept per five minutes and day of the week, so that a reading costs O(1). The profile at a time is a
-//! weighted mean over neighbouring five minutes (triangular kernel of ±4) and days: same day of the week 3, same
-//! kind (weekday or weekend) 1, other kind 0.05.
+//! Sums are kept per five minutes and day of the week, so that a reading costs O(1); holidays count as Sundays. The
+//! profile at a time is a weighted mean over neighbouring five minutes of the day (triangular kernel of ±4) and days:
+//! same day of the week 3, same kind (weekday or weekend) 1, other kind 0.05. A date's own readings are left out of its
+//! profile: it would hold what it is compared with. For that the newest date's readings stand apart from the sums.
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
-use super::STEP_MS;
+use super::calendar::Slot;
 
 pub const BINS_PER_HOUR: usize = 12;
-const BINS_PER_DAY: i64 = 288;
+pub const BINS_PER_DAY: usize = 288;
 pub const HOURS: usize = 168;
-const KERNEL: i64 = 4;
+const KERNEL: usize = 4;
+/// Weights of the kernel around its middle.
+const TRIANGLE: [f64; 2 * KERNEL + 1] = [1.0, 2.0, 3.0, 4.0, 5.0, 4.0, 3.0, 2.0, 1.0];
+const SAME_DAY: f64 = 3.0;
+const SAME_KIND: f64 = 1.0;
+const OTHER_KIND: f64 = 0.05;
 
-/// A five-minute bin of the local week.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
-    /// Monday is 0.
-    day: u8,
-    /// Of the day.
-    bin: u16,
+/// What is usual at some time, km/h.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Usual {
+    pub mean: f64,
+    /// Standard deviation around it.
+    pub spread: f64,
 }
 
-impl Slot {
-    /// The bin of the window that ends at `step` × 5 min after the epoch.
-    #[must_use]
-    pub fn of(step: i64, zone: &TimeZone) -> Self {
-        let start = Timestamp::from_millisecond((step - 1) * STEP_MS).unwrap_or(Timestamp::UNIX_EPOCH);
-        let local = zone.to_datetime(start);
-        let minutes = u16::from(local.hour().unsigned_abs()) * 60 + u16::from(local.minute().unsigned_abs());
-        Self { day: local.weekday().to_monday_zero_offset().unsigned_abs(), bin: minutes / 5 }
-    }
+/// What a snapshot is compared with.
+pub trait Past {
+    /// What is usual at a time, its own date left out; `None` without a reading near that time of day.
+    fn usual(&self, at: Slot) -> Option<Usual>;
+    /// The speed read at a time; NaN if none was.
+    fn reading(&self, at: Slot) -> f32;
+    /// The mean of the readings in the hours up to a time, km/h: its own and so many before, at most a week.
+    fn mean_of_hours(&self, until_epoch_hour: i64, hours: i64) -> Option<f64>;
+}
 
-    /// The hour of the week, below [`HOURS`].
-    #[must_use]
-    pub fn hour(self) -> usize {
-        usize::from(self.day) * 24 + usize::from(self.bin) / BINS_PER_HOUR
+/// Readings in the same five minutes of several dates.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sums {
+    pub speeds: f32,
+    pub squares: f32,
+    pub count: f32,
+}
+
+impl Sums {
+    fn add(&mut self, speed: f32) {
+        self.speeds += speed;
+        self.squares += speed * speed;
+        self.count += 1.0;
     }
 }
 
 /// The readings of one hour of the week.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Hour {
-    /// Sum and number of speeds in each five minutes, of all weeks.
-    pub bins: [(f32, f32); BINS_PER_HOUR],
-    /// The newest of these hours: hours since the epoch.
-    pub newest: i64,
-    /// Sum and number of speeds in that one.
-    pub sum: f32,
-    pub count: f32,
+    /// Of all dates but the newest.
+    pub earlier: [Sums; BINS_PER_HOUR],
+    /// The newest date, days since the epoch, …
+    pub date: i32,
+    /// … and its hour, hours since the epoch.
+    pub epoch_hour: i64,
+    /// Its speeds, km/h; NaN where nothing was read.
+    pub newest: [f32; BINS_PER_HOUR],
+    /// Dates with a reading.
+    pub dates: u32,
 }
 
-/// Mean speed of one segment by time of week.
+impl Default for Hour {
+    fn default() -> Self {
+        Self {
+            earlier: [Sums::default(); BINS_PER_HOUR],
+            date: i32::MIN,
+            epoch_hour: i64::MIN,
+            newest: [f32::NAN; BINS_PER_HOUR],
+            dates: 0,
+        }
+    }
+}
+
+/// The readings of one segment by time of week.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
     hours: Vec<Option<Box<Hour>>>,
@@ -65,63 +91,33 @@ impl Default for Profile {
 }
 
 impl Profile {
-    /// Adds a speed; `epoch_hour` counts hours since the epoch.
-    pub fn add(&mut self, slot: Slot, epoch_hour: i64, speed: f32) {
-        self.change(slot, epoch_hour, speed, 1.0);
-    }
-
-    /// Takes a speed that was added back out.
-    pub fn remove(&mut self, slot: Slot, epoch_hour: i64, speed: f32) {
-        self.change(slot, epoch_hour, -speed, -1.0);
-    }
-
-    fn change(&mut self, slot: Slot, epoch_hour: i64, speed: f32, count: f32) {
-        let hour = self.hours[slot.hour()].get_or_insert_default();
-        let bin = &mut hour.bins[usize::from(slot.bin) % BINS_PER_HOUR];
-        bin.0 += speed;
-        bin.1 += count;
-        if epoch_hour > hour.newest {
-            (hour.newest, hour.sum, hour.count) = (epoch_hour, 0.0, 0.0);
+    /// Puts the speed that was read at a time, km/h, in the place of one that was there. One of a date before the newest
+    /// in that hour of the week is too late to be told apart, and left.
+    ///
+    /// An hour that a model knows more dates of, all of them earlier, goes on from what `fitted` says of it.
+    pub fn put(&mut self, at: Slot, epoch_hour: i64, speed: f32, fitted: Option<&Self>) {
+        let of_week = at.hour_of_week();
+        if let Some(fitted) = fitted.and_then(|fitted| fitted.hours[of_week].as_ref())
+            && fitted.date < at.date
+            && self.hours[of_week].as_ref().is_none_or(|own| own.dates <= fitted.dates)
+        {
+            self.hours[of_week] = Some(fitted.clone());
         }
-        if epoch_hour == hour.newest {
-            hour.sum += speed;
-            hour.count += count;
-        }
-    }
-
-    /// The mean speed to be expected, km/h; `None` without a reading near that time of day.
-    #[must_use]
-    pub fn at(&self, slot: Slot) -> Option<f64> {
-        let (mut sum, mut weight) = (0.0, 0.0);
-        for day in 0..7_u8 {
-            let of_day = match (day == slot.day, (day >= 5) == (slot.day >= 5)) {
-                (true, _) => 3.0,
-                (false, true) => 1.0,
-                (false, false) => 0.05,
-            };
-            for offset in -KERNEL..=KERNEL {
-                let bin = i64::from(day) * BINS_PER_DAY + i64::from(slot.bin) + offset;
-                let bin = usize::try_from(bin.rem_euclid(7 * BINS_PER_DAY)).expect("a remainder is not negative");
-                let Some(hour) = &self.hours[bin / BINS_PER_HOUR] else { continue };
-                let (speeds, count) = hour.bins[bin % BINS_PER_HOUR];
-                #[expect(clippy::cast_precision_loss, reason = "at most 5")]
-                let w = of_day * (KERNEL + 1 - offset.abs()) as f64;
-                sum += w * f64::from(speeds);
-                weight += w * f64::from(count);
+        let hour = self.hours[of_week].get_or_insert_default();
+        if at.date > hour.date {
+            for (sums, speed) in hour.earlier.iter_mut().zip(&mut hour.newest) {
+                if !speed.is_nan() {
+                    sums.add(*speed);
+                }
+                *speed = f32::NAN;
             }
+            hour.date = at.date;
+            hour.epoch_hour = epoch_hour;
+            hour.dates += 1;
         }
-        (weight > 0.0).then(|| sum / weight)
-    }
-
-    /// The mean over the hours since `epoch_hour`, itself included, km/h; at most a week back.
-    #[must_use]
-    pub fn mean_since(&self, epoch_hour: i64) -> Option<f64> {
-        let (mut sum, mut count) = (0.0, 0.0);
-        for hour in self.hours.iter().flatten().filter(|hour| hour.newest >= epoch_hour) {
-            sum += f64::from(hour.sum);
-            count += f64::from(hour.count);
+        if at.date == hour.date {
+            hour.newest[usize::from(at.bin) % BINS_PER_HOUR] = speed;
         }
-        (count > 0.0).then(|| sum / count)
     }
 
     #[must_use]
@@ -135,53 +131,226 @@ impl Profile {
     }
 }
 
+/// What is usual by some hours of the week, with what `left_out` says of each bin of the date (NaN: nothing).
+fn usual<'h>(hour: impl Fn(usize) -> Option<&'h Hour>, at: Slot, left_out: impl Fn(usize) -> f32) -> Option<Usual> {
+    let (mut speeds, mut squares, mut weight) = (0.0, 0.0, 0.0);
+    let mut add = |w: f64, sum: f64, square: f64, count: f64| {
+        speeds += w * sum;
+        squares += w * square;
+        weight += w * count;
+    };
+    for day in 0..7_u8 {
+        let of_day = match (day == at.day, (day >= 5) == (at.day >= 5)) {
+            (true, _) => SAME_DAY,
+            (false, true) => SAME_KIND,
+            (false, false) => OTHER_KIND,
+        };
+        for (k, triangle) in TRIANGLE.iter().enumerate() {
+            let bin = (usize::from(at.bin) + BINS_PER_DAY + k - KERNEL) % BINS_PER_DAY;
+            let w = of_day * triangle;
+            if let Some(hour) = hour(usize::from(day) * 24 + bin / BINS_PER_HOUR) {
+                let Sums { speeds, squares, count } = hour.earlier[bin % BINS_PER_HOUR];
+                add(w, f64::from(speeds), f64::from(squares), f64::from(count));
+                let newest = f64::from(hour.newest[bin % BINS_PER_HOUR]);
+                if !newest.is_nan() {
+                    add(w, newest, newest * newest, 1.0);
+                }
+            }
+            if day == at.day {
+                let own = f64::from(left_out(bin));
+                if !own.is_nan() {
+                    add(w, -own, -own * own, -1.0);
+                }
+            }
+        }
+    }
+    // Weights are sums of whole multiples of 0.05.
+    (weight > 1e-3).then(|| {
+        let mean = speeds / weight;
+        Usual { mean, spread: (squares / weight - mean * mean).max(0.0).sqrt() }
+    })
+}
+
+/// A segment's own readings, upon those that a model was fitted on: of each hour of the week, whichever has more dates.
+#[derive(Debug, Clone, Copy)]
+pub struct Combined<'a> {
+    pub own: &'a Profile,
+    pub fitted: Option<&'a Profile>,
+    /// What is usual is as it was when the model was fitted: own readings change nothing.
+    pub frozen: bool,
+}
+
+impl Combined<'_> {
+    fn hour(&self, hour_of_week: usize) -> Option<&Hour> {
+        let (own, fitted) = (self.own.hour(hour_of_week), self.fitted.and_then(|fitted| fitted.hour(hour_of_week)));
+        match (own, fitted) {
+            (Some(own), Some(fitted)) if own.dates > fitted.dates && !self.frozen => Some(own),
+            (own, None) if !self.frozen || self.fitted.is_none() => own,
+            (_, fitted) => fitted,
+        }
+    }
+}
+
+impl Past for Combined<'_> {
+    fn usual(&self, at: Slot) -> Option<Usual> {
+        usual(
+            |hour| self.hour(hour),
+            at,
+            |bin| {
+                let hour = self.hour(usize::from(at.day) * 24 + bin / BINS_PER_HOUR);
+                hour.filter(|hour| hour.date == at.date).map_or(f32::NAN, |hour| hour.newest[bin % BINS_PER_HOUR])
+            },
+        )
+    }
+
+    fn reading(&self, at: Slot) -> f32 {
+        let of = |profile: &Profile| {
+            let hour = profile.hour(at.hour_of_week()).filter(|hour| hour.date == at.date);
+            hour.map(|hour| hour.newest[usize::from(at.bin) % BINS_PER_HOUR])
+        };
+        of(self.own).or_else(|| self.fitted.and_then(of)).unwrap_or(f32::NAN)
+    }
+
+    fn mean_of_hours(&self, until_epoch_hour: i64, hours: i64) -> Option<f64> {
+        let wanted = until_epoch_hour - hours + 1..=until_epoch_hour;
+        let (mut sum, mut count) = (0.0, 0.0);
+        for hour in self.own.hours.iter().flatten().filter(|hour| wanted.contains(&hour.epoch_hour)) {
+            for speed in hour.newest.iter().filter(|speed| !speed.is_nan()) {
+                sum += f64::from(*speed);
+                count += 1.0;
+            }
+        }
+        (count > 0.0).then(|| sum / count)
+    }
+}
+
+/// All dates of a segment at once, as they stand while a model is fitted: each date's profile holds all others, earlier
+/// and later ones.
+#[derive(Debug)]
+pub struct AllDates<'a> {
+    pub profile: &'a Profile,
+    /// The first date, days since the epoch.
+    pub first: i32,
+    /// Speeds by date and bin; NaN where nothing was read.
+    pub readings: &'a [[f32; BINS_PER_DAY]],
+}
+
+impl AllDates<'_> {
+    fn of(&self, date: i32) -> Option<&[f32; BINS_PER_DAY]> {
+        self.readings.get(usize::try_from(date - self.first).ok()?)
+    }
+}
+
+impl Past for AllDates<'_> {
+    fn usual(&self, at: Slot) -> Option<Usual> {
+        let own = self.of(at.date);
+        usual(|hour| self.profile.hour(hour), at, |bin| own.map_or(f32::NAN, |own| own[bin]))
+    }
+
+    fn reading(&self, at: Slot) -> f32 {
+        self.of(at.date).map_or(f32::NAN, |date| date[usize::from(at.bin)])
+    }
+
+    fn mean_of_hours(&self, _until_epoch_hour: i64, _hours: i64) -> Option<f64> {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Monday 2026-01-05 00:00 UTC, in windows.
-    const MONDAY: i64 = 1_767_571_200_000 / STEP_MS;
+    /// Monday 2026-01-05, days since the epoch.
+    const MONDAY: i32 = 20_458;
 
-    fn add(profile: &mut Profile, step: i64, speed: f32) {
-        profile.add(Slot::of(step, &TimeZone::UTC), (step - 1) * STEP_MS / 3_600_000, speed);
+    fn slot(date: i32, bin: u16) -> Slot {
+        Slot { date, day: u8::try_from((date - MONDAY).rem_euclid(7)).expect("a weekday"), bin }
     }
 
-    #[test]
-    fn slots_follow_the_local_clock_through_daylight_saving() {
-        let zone = TimeZone::get("America/Los_Angeles").expect("bundled");
-        let at = |text: &str| {
-            let start: Timestamp = text.parse().expect("a time");
-            Slot::of(start.as_millisecond() / STEP_MS + 1, &zone)
-        };
-        assert_eq!(at("2026-01-05T16:00:00Z"), Slot { day: 0, bin: 96 });
-        assert_eq!(at("2026-07-06T15:00:00Z"), Slot { day: 0, bin: 96 });
-        assert_eq!(Slot::of(MONDAY, &TimeZone::UTC), Slot { day: 6, bin: 287 });
+    fn put(profile: &mut Profile, date: i32, bin: u16, speed: f32) {
+        profile.put(slot(date, bin), i64::from(date) * 24 + i64::from(bin) / 12, speed, None);
+    }
+
+    fn alone(own: &Profile) -> Combined<'_> {
+        Combined { own, fitted: None, frozen: false }
+    }
+
+    fn mean(profile: &Profile, date: i32, bin: u16) -> Option<f64> {
+        alone(profile).usual(slot(date, bin)).map(|usual| usual.mean)
     }
 
     #[test]
     fn the_same_day_of_the_week_counts_most_and_the_other_kind_least() {
         let mut profile = Profile::default();
-        let noon = MONDAY + 145;
-        assert_eq!(profile.at(Slot::of(noon, &TimeZone::UTC)), None);
-        add(&mut profile, noon, 30.0);
-        add(&mut profile, noon + 288, 60.0);
-        add(&mut profile, noon + 5 * 288, 110.0);
-        let monday = profile.at(Slot::of(noon + 7 * 288, &TimeZone::UTC)).expect("readings");
+        assert_eq!(mean(&profile, MONDAY, 144), None);
+        put(&mut profile, MONDAY, 144, 30.0);
+        put(&mut profile, MONDAY + 1, 144, 60.0);
+        put(&mut profile, MONDAY + 5, 144, 110.0);
+        let monday = mean(&profile, MONDAY + 7, 144).expect("readings");
         assert!((monday - (3.0 * 30.0 + 60.0 + 0.05 * 110.0) / 4.05).abs() < 1e-9, "{monday}");
-        let sunday = profile.at(Slot::of(noon + 6 * 288, &TimeZone::UTC)).expect("readings");
+        let sunday = mean(&profile, MONDAY + 6, 144).expect("readings");
         assert!((sunday - (0.05 * 90.0 + 110.0) / 1.1).abs() < 1e-9, "{sunday}");
-        assert_eq!(profile.at(Slot::of(noon + 20, &TimeZone::UTC)), None);
+        assert_eq!(mean(&profile, MONDAY + 7, 164), None);
+        let spread = |at| alone(&profile).usual(slot(MONDAY + 7, at)).expect("readings").spread;
+        assert!(spread(144) > 10.0 && (spread(140) - spread(144)).abs() < 1e-9);
     }
 
     #[test]
-    fn what_is_taken_out_was_never_there() {
+    fn a_dates_own_readings_are_left_out() {
+        let mut profile = Profile::default();
+        put(&mut profile, MONDAY, 144, 30.0);
+        assert_eq!(mean(&profile, MONDAY, 145), None);
+        put(&mut profile, MONDAY + 7, 144, 90.0);
+        assert_eq!(mean(&profile, MONDAY + 7, 145), Some(30.0));
+        assert_eq!(mean(&profile, MONDAY + 14, 145), Some(60.0));
+        // The same, seen with all dates at once.
+        let mut readings = vec![[f32::NAN; BINS_PER_DAY]; 8];
+        (readings[0][144], readings[7][144]) = (30.0, 90.0);
+        let all = AllDates { profile: &profile, first: MONDAY, readings: &readings };
+        assert_eq!(all.usual(slot(MONDAY, 145)).map(|usual| usual.mean), Some(90.0));
+        assert_eq!(all.usual(slot(MONDAY + 7, 145)).map(|usual| usual.mean), Some(30.0));
+        assert_eq!((all.reading(slot(MONDAY + 7, 144)), alone(&profile).reading(slot(MONDAY + 7, 144))), (90.0, 90.0));
+        assert!(all.reading(slot(MONDAY + 9, 144)).is_nan() && alone(&profile).reading(slot(MONDAY, 144)).is_nan());
+    }
+
+    #[test]
+    fn a_corrected_reading_is_as_if_it_had_been_right_at_once() {
         let (mut profile, mut other) = (Profile::default(), Profile::default());
-        add(&mut other, MONDAY + 10, 50.0);
-        add(&mut profile, MONDAY + 10, 50.0);
-        add(&mut profile, MONDAY + 11, 70.0);
-        profile.remove(Slot::of(MONDAY + 11, &TimeZone::UTC), (MONDAY + 10) * STEP_MS / 3_600_000, 70.0);
-        assert_eq!(profile, other);
-        assert_eq!(profile.mean_since(MONDAY * STEP_MS / 3_600_000), Some(50.0));
-        assert_eq!(profile.mean_since((MONDAY + 12) * STEP_MS / 3_600_000), None);
+        for speed in [70.0, 50.0] {
+            put(&mut profile, MONDAY, 10, speed);
+        }
+        put(&mut other, MONDAY, 10, 50.0);
+        assert_eq!(profile.hour(0).map(|hour| hour.newest[10]), Some(50.0));
+        put(&mut profile, MONDAY + 7, 10, 60.0);
+        put(&mut other, MONDAY + 7, 10, 60.0);
+        assert_eq!(profile.hour(0).map(|hour| hour.earlier), other.hour(0).map(|hour| hour.earlier));
+        // Too late.
+        put(&mut profile, MONDAY, 10, 99.0);
+        assert_eq!(mean(&profile, MONDAY + 14, 10), Some(55.0));
+        let hour = i64::from(MONDAY + 7) * 24;
+        assert_eq!(
+            (alone(&profile).mean_of_hours(hour, 24), alone(&profile).mean_of_hours(hour - 1, 24)),
+            (Some(60.0), None)
+        );
+    }
+
+    #[test]
+    fn an_hour_goes_on_from_what_the_model_knows_of_it() {
+        let (mut fitted, mut own) = (Profile::default(), Profile::default());
+        put(&mut fitted, MONDAY, 144, 30.0);
+        put(&mut fitted, MONDAY + 7, 144, 50.0);
+        let mean = |own: &Profile, frozen| {
+            Combined { own, fitted: Some(&fitted), frozen }.usual(slot(MONDAY + 21, 144)).map(|usual| usual.mean)
+        };
+        assert_eq!(mean(&own, false), Some(40.0));
+        own.put(slot(MONDAY + 14, 144), 0, 70.0, Some(&fitted));
+        assert_eq!((mean(&own, false), mean(&own, true)), (Some(50.0), Some(40.0)));
+        // A model of the future is only looked at.
+        let mut replayed = Profile::default();
+        replayed.put(slot(MONDAY, 144), 0, 90.0, Some(&fitted));
+        assert_eq!((replayed.hour(12).map(|hour| hour.dates), mean(&replayed, false)), (Some(1), Some(40.0)));
+        // One that knows less than the segment itself is left.
+        own.put(slot(MONDAY + 21, 145), 0, 70.0, Some(&fitted));
+        assert_eq!(own.hour(12).map(|hour| hour.dates), Some(4));
     }
 }

@@ -11,7 +11,11 @@ use linfa::traits::Fit;
 use linfa_linear::LinearRegression;
 use ndarray::{Array1, Array2, ShapeBuilder};
 
-use super::features::FEATURES;
+use super::features::Network;
+use super::snapshot::Snapshot;
+
+/// Numbers that it sees.
+pub const FEATURES: usize = 18;
 
 /// Below this residual (km/h) a row gets no more weight.
 const FLAT_KMH: f64 = 1.0;
@@ -21,6 +25,46 @@ const KEEP: f64 = 0.9995;
 const RIDGE: f64 = 1000.0;
 /// Fewer rows than this make no model.
 const ENOUGH: f64 = 500.0;
+
+/// Speeds that stay within so many km/h for an hour are calm: what moves is noise.
+const CALM_KMH: f64 = 12.0;
+/// Below this share of the best speed of four hours a segment is congested.
+const CONGESTED: f64 = 0.7;
+
+/// The features for a horizon, by its index in [`Snapshot::base_ahead`].
+#[must_use]
+pub fn features(snapshot: &Snapshot, network: Network, horizon: usize) -> [f64; FEATURES] {
+    let filled = f64::from(snapshot.filled);
+    let since = |before: f32| filled - f64::from(before);
+    let deviation = since(snapshot.usual_now);
+    let or_zero = |difference: f64| if difference.is_nan() { 0.0 } else { difference };
+    let when = |holds: bool, value: f64| if holds { value } else { 0.0 };
+    let calm = f64::from(snapshot.high_1h - snapshot.low_1h) < CALM_KMH;
+    let top = f64::from(snapshot.top_4h);
+    let congested = filled < CONGESTED * top;
+    let of_hour = or_zero(since(snapshot.mean_1h));
+    [
+        1.0,
+        deviation,
+        since(snapshot.lags[0]),
+        since(snapshot.lags[1]),
+        since(snapshot.lags[2]),
+        since(snapshot.lags[4]),
+        of_hour,
+        since(snapshot.mean_4h),
+        f64::from(snapshot.ahead[horizon].usual) - f64::from(snapshot.usual_now),
+        f64::from(network.unusual),
+        f64::from(network.change),
+        f64::from(snapshot.age),
+        // Noise is averaged away while nothing happens, and queues dissolve otherwise than free traffic fluctuates.
+        when(calm, since(snapshot.lags[0])),
+        when(calm, of_hour),
+        when(calm, deviation),
+        when(congested, 1.0),
+        when(congested, deviation),
+        when(congested, top - filled),
+    ]
+}
 
 /// A model of one horizon, and all it has learnt from.
 #[derive(Debug, Clone, PartialEq)]

@@ -41,6 +41,15 @@ impl Residuals {
         self.counts[bin_of(normalised)] += 1.0;
     }
 
+    /// The same distribution, counting as much as `rows` residuals a window do in the long run.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "a count")]
+    pub fn as_if_steady(&self, rows: f64) -> Self {
+        let all: f64 = self.counts.iter().map(|count| f64::from(*count)).sum();
+        let scale = rows / (1.0 - KEEP) / all;
+        Self { counts: self.counts.map(|count| (f64::from(count) * scale) as f32) }
+    }
+
     /// A window has passed: what was counted counts a little less.
     #[expect(clippy::cast_possible_truncation, reason = "a count")]
     pub fn fade(&mut self) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use common::model::{Aggregate, Prediction};
 use common::stream::{Header, Machine as _, Outbox, Records, StoredRecord, Tick, WATERMARK_HEADER};
-use predictor::{DIGEST, PREDICTIONS, Predictor, Settings};
+use predictor::{DIGEST, PREDICTIONS, Predictor, Settings, Slot};
 
 pub const STEP_MS: i64 = 300_000;
 
@@ -28,6 +28,8 @@ struct Instance {
 /// Instances, their partitions, and what was committed.
 pub struct Cluster {
     settings: Settings,
+    /// The model of all instances.
+    pub model: Slot,
     parts: Vec<Part>,
     instances: Vec<Instance>,
     digest: Vec<StoredRecord>,
@@ -46,6 +48,7 @@ impl Cluster {
             // Long after the events: history waits for everybody.
             now_ms: 4_000_000_000_000,
             settings,
+            model: Slot::default(),
         };
         for i in 0..instances {
             cluster.instances.push(cluster.boot(i));
@@ -80,7 +83,7 @@ impl Cluster {
     }
 
     fn boot(&self, i: usize) -> Instance {
-        let mut machine = Predictor::new(self.settings.clone());
+        let mut machine = Predictor::new(self.settings.clone(), self.model.clone());
         let count = u32::try_from(self.parts.len()).expect("few");
         for (number, part) in self.parts.iter().enumerate().filter(|(_, part)| part.owner == i) {
             let number = u32::try_from(number).expect("few");

@@ -1,9 +1,13 @@
 //! However instances share the partitions, die and come back: the forecasts are the same, to the byte.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::OnceLock;
 
 use crate::cluster::{Cluster, aggregate};
-use predictor::Settings;
+use common::model::ModelType;
+use predictor::forecast::fit::{Plan, fit};
+use predictor::forecast::series::Series;
+use predictor::{Live, Settings};
 use proptest::prelude::*;
 
 const START: i64 = 5_900_000;
@@ -20,8 +24,7 @@ fn feed(cluster: &mut Cluster) {
                 continue;
             }
             let segment = format!("S{s}");
-            let speed = 60.0 + f64::from(i32::try_from(n % 37).expect("small"))
-                - 0.5 * f64::from(i32::try_from(s).expect("few"));
+            let speed = speed(i64::try_from(s).expect("few"), step);
             cluster.send(s % 2, &aggregate(&segment, step, speed, 10));
             if n % 5 == 0 && step > START + 2 {
                 cluster.send(s % 2, &aggregate(&segment, step - 2, speed + 3.0, 11));
@@ -35,11 +38,87 @@ fn settings() -> Settings {
     Settings { horizons: vec![5, 15, 30], ..Settings::default() }
 }
 
+fn speed(segment: i64, step: i64) -> f64 {
+    let n = step * 7 + segment * 13;
+    60.0 + f64::from(i32::try_from(n % 37).expect("small")) - 0.5 * f64::from(i32::try_from(segment).expect("few"))
+}
+
+/// A model of all segments but the last, fitted to the three days before.
+fn model() -> &'static Live {
+    static MODEL: OnceLock<Live> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let days = 3 * 288;
+        #[expect(clippy::cast_possible_truncation, reason = "speeds")]
+        let speeds = |s| (START - days..START).map(|step| speed(s, step) as f32).collect();
+        let segments = i64::try_from(SEGMENTS).expect("few") - 1;
+        let series = Series::new(START - days, (0..segments).map(|s| (format!("S{s}").into(), speeds(s))).collect());
+        let mut plan = Plan::new(&settings().horizons, 0..700, 700..864);
+        (plan.trees.trees, plan.spread.trees) = (12, 6);
+        let model = fit(&series, &[(0, 1, 0.5), (1, 2, 0.9)], &settings().time, &plan, &|| ());
+        Live { version: "v1.2.3".into(), model }
+    })
+}
+
+fn with_model(instances: usize) -> Cluster {
+    let cluster = Cluster::new(settings(), PARTITIONS, instances);
+    let Live { version, model } = model();
+    cluster.model.put(Some(Live { version: version.clone(), model: model.clone() }));
+    cluster
+}
+
 fn undisturbed() -> Vec<Vec<Vec<u8>>> {
-    let mut cluster = Cluster::new(settings(), PARTITIONS, 1);
+    let mut cluster = with_model(1);
     feed(&mut cluster);
     cluster.finish();
     cluster.predictions
+}
+
+#[test]
+fn a_model_forecasts_what_it_knows_and_the_fallback_the_rest() {
+    let mut cluster = with_model(1);
+    feed(&mut cluster);
+    cluster.finish();
+    let last = format!("S{}", SEGMENTS - 1);
+    assert!(cluster.forecasts().count() > 500);
+    for forecast in cluster.forecasts() {
+        let is_known = forecast.segment_id != last;
+        assert_eq!(forecast.model_type == ModelType::GradientBoosting, is_known, "{forecast:?}");
+        assert_eq!(forecast.model_version == "v1.2.3", is_known, "{forecast:?}");
+        assert!(forecast.speed_quantiles.is_sorted() && (0.0..=1.0).contains(&forecast.confidence_score));
+    }
+}
+
+/// A model is swapped, withdrawn and swapped back while frames close: each has the forecasts of one of them.
+#[test]
+fn models_change_between_frames() {
+    let mut cluster = with_model(2);
+    feed(&mut cluster);
+    let swap = |cluster: &Cluster, version: Option<&str>| {
+        let live = version.map(|version| Live { version: version.into(), model: model().model.clone() });
+        cluster.model.put(live);
+    };
+    for (round, version) in [Some("v1.0.0"), None, Some("v2.0.0"), Some("v1.0.0")].into_iter().enumerate() {
+        swap(&cluster, version);
+        (0..PARTITIONS).for_each(|p| cluster.read(p, 60 + round));
+        (0..2).for_each(|i| cluster.tail(i, usize::MAX / 2));
+        if round == 2 {
+            cluster.restart(0);
+        }
+        (0..2).for_each(|i| cluster.commit(i));
+    }
+    cluster.finish();
+    let ids: BTreeSet<String> = cluster.forecasts().map(|p| p.prediction_id.into_owned()).collect();
+    assert_eq!(ids.len(), cluster.forecasts().count(), "a forecast is doubled");
+    let expected: usize = undisturbed().iter().map(Vec::len).sum();
+    assert_eq!(ids.len(), expected, "a forecast is lost");
+    let mut versions: HashMap<(String, i64), BTreeSet<String>> = HashMap::new();
+    for p in cluster.forecasts().filter(|p| p.model_type == ModelType::GradientBoosting) {
+        let frame = (p.segment_id.into_owned(), p.prediction_timestamp);
+        versions.entry(frame).or_default().insert(p.model_version.into_owned());
+    }
+    assert!(versions.values().all(|versions| versions.len() == 1), "a frame has two models");
+    let all: BTreeSet<&String> = versions.values().flatten().collect();
+    assert_eq!(all.len(), 2, "{all:?}");
 }
 
 #[test]
@@ -128,7 +207,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
     fn instances_crashes_and_moves_change_nothing(actions in actions()) {
-        let mut cluster = Cluster::new(settings(), PARTITIONS, 3);
+        let mut cluster = with_model(3);
         feed(&mut cluster);
         for action in actions {
             match action {

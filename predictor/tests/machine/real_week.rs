@@ -24,8 +24,8 @@ fn forecasts_beat_the_last_value() {
     let text = std::fs::read_to_string(data.join("los_speed.csv")).expect("the week");
     let mut lines = text.lines();
     let sensors: Vec<&str> = lines.next().expect("a head").split(',').collect();
-    let time_zone = jiff::tz::TimeZone::get("America/Los_Angeles").expect("bundled");
-    let mut cluster = Cluster::new(Settings { time_zone, ..Settings::default() }, 4, 1);
+    let time = jiff::tz::TimeZone::get("America/Los_Angeles").expect("bundled").into();
+    let mut cluster = Cluster::new(Settings { time, ..Settings::default() }, 4, 1);
     let mut truth: HashMap<(&str, i64), f64> = HashMap::new();
     let mut windows = 0;
     for (step, line) in (START + 1..).zip(lines) {

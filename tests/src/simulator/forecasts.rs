@@ -2,7 +2,7 @@
 
 use common::stream::Machine;
 use common::topics::Topics;
-use predictor::{APPLICATION, Predictor, Settings, topology};
+use predictor::{APPLICATION, Predictor, Settings, Slot, topology};
 
 use super::chance::Chance;
 use super::invariants;
@@ -25,7 +25,7 @@ pub fn play<M: Machine + 'static>(play: &Play, machine: &dyn Fn() -> M, ending: 
     let played = world.play().and_then(|()| invariants::check(&world));
     ending.take(&world);
     played?;
-    let true_machine = || Predictor::new(settings());
+    let true_machine = || Predictor::new(settings(), Slot::default());
     let mut undisturbed = World::undisturbed(scenario(play.seed, &true_machine, &records, partitions, 1));
     undisturbed.play_undisturbed().map_err(|what| format!("undisturbed: {what}"))?;
     let names = Topics::default();

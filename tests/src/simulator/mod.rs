@@ -48,7 +48,7 @@ use std::sync::Arc;
 use aggregator::Aggregator;
 use alerter::{Incidents, Rules};
 use common::stream::{Log, Machine};
-use predictor::Predictor;
+use predictor::{Predictor, Slot};
 
 pub use minimise::{REPLAYS, Report, minimise};
 pub use schedule::{Allowed, FaultId, Strike, Struck, Tally};
@@ -191,7 +191,7 @@ pub fn play<M: Machine + 'static>(play: &Play, machine: &dyn Fn() -> M) -> Resul
 /// # Errors
 /// As [`aggregator`].
 pub fn predictor(play: &Play) -> Result<Summary, Failure> {
-    play_predictor(play, &|| Predictor::new(predictor_settings()))
+    play_predictor(play, &|| Predictor::new(predictor_settings(), Slot::default()))
 }
 
 /// The settings of the predictor's histories.

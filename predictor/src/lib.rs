@@ -27,6 +27,7 @@ mod live;
 mod machine;
 mod partition;
 mod queue;
+pub mod registry;
 mod segment;
 mod settings;
 pub mod train;

@@ -11,6 +11,7 @@ mod init;
 mod inspect;
 mod lag;
 mod migrate;
+mod model;
 mod readings;
 mod replay;
 mod simulate;
@@ -47,6 +48,7 @@ enum Command {
     Replay(replay::ReplayArgs),
     Simulate(simulate::SimulateArgs),
     Migrate(migrate::MigrateArgs),
+    Model(model::ModelArgs),
     Lag(lag::LagArgs),
     Inspect(inspect::InspectArgs),
     Compact(compact::CompactArgs),
@@ -95,6 +97,7 @@ fn run(cli: &Cli) -> Result<()> {
             simulate::run(args, process.clock.now_ms(), feed)
         }
         Command::Migrate(args) => migrate::run(args, &process),
+        Command::Model(args) => model::run(args, &process),
         Command::Lag(args) => lag::run(args, process.log()?.as_ref(), &flow::readings(&process.config)),
         Command::Inspect(args) => inspect::run(args, &process),
         Command::Evaluate(args) => evaluate::run(args, &process),
@@ -127,4 +130,14 @@ fn feed_log(process: &Process, source: &mut dyn feed::Source, speed: feed::Speed
     eprintln!("{sent} events sent to {topic} in {}.{:03} s", took_ms / 1000, took_ms % 1000);
     ensure!(!process.shutdown.requested(), "stopped before the end");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn no_command_contradicts_itself() {
+        super::Cli::command().debug_assert();
+    }
 }

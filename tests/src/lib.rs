@@ -1,5 +1,6 @@
 //! What the tests across crates stand on: the simulator, the contract of the logs, real services, a cluster of three
-//! brokers, an HDFS of three datanodes, a network that can be cut, built workers, messages, waiting with a deadline.
+//! brokers, an HDFS of three datanodes, a network that can be cut, built workers, messages, models, waiting with a
+//! deadline.
 
 pub mod archive;
 pub mod cluster;
@@ -9,6 +10,7 @@ pub mod flow;
 pub mod log_contract;
 pub mod messages;
 pub mod metastore;
+pub mod models;
 pub mod network;
 pub mod services;
 pub mod simulator;

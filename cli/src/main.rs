@@ -15,6 +15,7 @@ mod model;
 mod readings;
 mod replay;
 mod simulate;
+mod train;
 mod units;
 mod up;
 mod verify;
@@ -54,6 +55,7 @@ enum Command {
     Compact(compact::CompactArgs),
     Backfill(backfill::BackfillArgs),
     Evaluate(evaluate::EvaluateArgs),
+    Train(train::TrainArgs),
     Verify(verify::VerifyArgs),
 }
 
@@ -101,6 +103,7 @@ fn run(cli: &Cli) -> Result<()> {
         Command::Lag(args) => lag::run(args, process.log()?.as_ref(), &flow::readings(&process.config)),
         Command::Inspect(args) => inspect::run(args, &process),
         Command::Evaluate(args) => evaluate::run(args, &process),
+        Command::Train(args) => train::run(args, &process),
         Command::Backfill(args) => backfill::run(args, &process),
         Command::Compact(args) => compact::run(args, &process),
         Command::Verify(args) => verify::run(args, &process),

@@ -1,17 +1,18 @@
 //! A partition's frames: one per window end, closed in order. Closing a frame scores the forecasts whose truth has
 //! come, learns from them, and makes the next ones. What comes out follows from the blocks alone.
 
+mod state;
+
 use std::collections::BTreeMap;
 
 use common::model::QUANTILES;
 
-use crate::bytes::{Reader, Writer};
 use crate::digest::{Block, Digests};
 use crate::forecast::calendar::{LocalTime, Slot};
 use crate::forecast::features::{Frame, Network};
 use crate::forecast::model::{Estimate, Model, Rows};
 use crate::forecast::regression::{FEATURES, Regression, features};
-use crate::forecast::residuals::{BINS, Distribution, Residuals};
+use crate::forecast::residuals::{Distribution, Residuals};
 use crate::forecast::snapshot::Snapshot;
 use crate::forecast::{STEP_MIN, profile};
 
@@ -177,12 +178,6 @@ pub struct Frames {
     estimates: Vec<Estimate>,
 }
 
-/// Changelog entries of frames, named by the byte that follows the partition's prefix.
-pub const CLOSED: u8 = b'c';
-pub const HORIZON: u8 = b'h';
-pub const SENT: u8 = b's';
-pub const SPREADS: u8 = b'v';
-
 impl Frames {
     /// `horizons`: minutes.
     #[must_use]
@@ -274,8 +269,11 @@ impl Frames {
                     rows.push(snapshot, &model.segments[*index], &frame, h);
                 }
             }
+            if rows.is_empty() {
+                return vec![None; indices.len()];
+            }
             #[expect(clippy::cast_precision_loss, reason = "a number of segments")]
-            horizon.model_residuals.get_or_insert_with(|| fitted.residuals.as_if_steady(rows.len().max(1) as f64));
+            horizon.model_residuals.get_or_insert_with(|| fitted.residuals.as_if_steady(rows.len() as f64));
             rows.estimate(fitted, estimates);
             let mut estimates = estimates.iter().copied();
             indices.iter().map(|index| index.and_then(|_| estimates.next())).collect()
@@ -387,67 +385,6 @@ impl Frames {
     pub fn forget(&mut self, id: &str) {
         self.spreads.remove(id);
     }
-
-    /// The entries that changed since the last commit, as (kind and rest of the key, value).
-    pub fn flush(&mut self, bytes: &mut Vec<u8>, put: &mut dyn FnMut(&[u8], &[u8])) {
-        if !std::mem::take(&mut self.dirty) {
-            return;
-        }
-        let Some(closed) = self.closed else { return };
-        Writer::new(bytes).i64(closed);
-        put(&[CLOSED], bytes);
-        for horizon in &self.horizons {
-            encode_horizon(horizon, bytes);
-            put(&[&[HORIZON][..], &horizon.minutes.to_be_bytes()].concat(), bytes);
-        }
-        // A slot is used again once its forecasts were scored.
-        for step in self.fresh.drain(..) {
-            let Some(sent) = self.sent.get(&step) else { continue };
-            let mut out = Writer::new(bytes);
-            out.i64(step);
-            out.f32(sent.network.unusual);
-            out.f32(sent.network.change);
-            for made in &sent.made {
-                let numbers = [[made.published, made.fallback], made.model, made.stand_in];
-                numbers.iter().flatten().chain([&made.regression]).for_each(|number| out.f32(*number));
-            }
-            put(&[SENT, sent_slot(step)], bytes);
-        }
-        let mut out = Writer::new(bytes);
-        for (id, spreads) in &self.spreads {
-            out.text(id);
-            for (spread, count) in spreads.iter().flatten() {
-                out.f32(*spread);
-                out.f32(*count);
-            }
-        }
-        put(&[SPREADS], bytes);
-    }
-
-    /// Puts an entry back; `false` if it is none of ours.
-    pub fn restore(&mut self, key: &[u8], value: &[u8]) -> bool {
-        match key {
-            [CLOSED] => self.closed = Reader::new(value).and_then(|mut fields| fields.i64()),
-            [HORIZON, minutes @ ..] => {
-                let of = |horizon: &&mut Horizon| horizon.minutes.to_be_bytes() == minutes;
-                // A horizon that is configured no more is left alone.
-                if let Some(horizon) = self.horizons.iter_mut().find(of)
-                    && let Some(restored) = decode_horizon(horizon.minutes, value)
-                {
-                    *horizon = restored;
-                }
-            }
-            [SENT, _] => {
-                if let Some((step, sent)) = decode_sent(value) {
-                    self.sent.retain(|other, _| sent_slot(*other) != sent_slot(step));
-                    self.sent.insert(step, sent);
-                }
-            }
-            [SPREADS] => self.spreads = decode_spreads(value, self.horizons.len()).unwrap_or_default(),
-            _ => return false,
-        }
-        true
-    }
 }
 
 /// The distribution of errors in units of their spread.
@@ -472,10 +409,6 @@ impl Shape {
             confidence: self.distribution.between(median - close, median + close),
         }
     }
-}
-
-fn sent_slot(step: i64) -> u8 {
-    u8::try_from(step.rem_euclid(16)).expect("below 16")
 }
 
 fn regime(speed_kmh: f64) -> usize {
@@ -520,76 +453,4 @@ fn learn_spread(own: &mut (f32, f32), residual: f64) {
 fn blend(own: Option<(f32, f32)>, partition: f64) -> f64 {
     let (spread, count) = own.map_or((0.0, 0.0), |(spread, count)| (f64::from(spread), f64::from(count)));
     ((spread * count + partition * SHRINK) / (count + SHRINK)).max(LEAST_KMH)
-}
-
-fn encode_horizon(horizon: &Horizon, bytes: &mut Vec<u8>) {
-    let mut out = Writer::new(bytes);
-    let score = horizon.score;
-    for value in [horizon.spread, score.scored, score.error, score.persistence_error, horizon.regression.rows] {
-        out.f64(value);
-    }
-    for trial in &horizon.trials {
-        out.f64(trial.windows);
-        trial.errors.iter().for_each(|error| out.f64(*error));
-    }
-    for (i, row) in horizon.regression.factor.iter().enumerate() {
-        row[i..].iter().for_each(|value| out.f64(*value));
-    }
-    horizon.residuals.counts.iter().for_each(|count| out.f32(*count));
-    let of_model = horizon.model_residuals.as_ref().map_or([f32::NAN; BINS], |residuals| residuals.counts);
-    of_model.iter().for_each(|count| out.f32(*count));
-    horizon.regression.coefficients.iter().flatten().for_each(|value| out.f64(*value));
-}
-
-fn decode_horizon(minutes: u32, value: &[u8]) -> Option<Horizon> {
-    let mut fields = Reader::new(value)?;
-    let mut horizon = Horizon::new(minutes);
-    horizon.spread = fields.f64()?;
-    horizon.score = Score { scored: fields.f64()?, error: fields.f64()?, persistence_error: fields.f64()? };
-    horizon.regression.rows = fields.f64()?;
-    for trial in &mut horizon.trials {
-        *trial = Trial { windows: fields.f64()?, errors: [fields.f64()?, fields.f64()?, fields.f64()?] };
-    }
-    for (i, row) in horizon.regression.factor.iter_mut().enumerate() {
-        for value in &mut row[i..] {
-            *value = fields.f64()?;
-        }
-    }
-    for count in horizon.residuals.counts.iter_mut().take(BINS) {
-        *count = fields.f32()?;
-    }
-    let mut of_model = Residuals::default();
-    for count in &mut of_model.counts {
-        *count = fields.f32()?;
-    }
-    horizon.model_residuals = (!of_model.counts[0].is_nan()).then_some(of_model);
-    let coefficients: Vec<f64> = std::iter::from_fn(|| fields.f64()).collect();
-    horizon.regression.coefficients = coefficients.try_into().ok();
-    Some(horizon)
-}
-
-fn decode_sent(value: &[u8]) -> Option<(i64, Sent)> {
-    let mut fields = Reader::new(value)?;
-    let step = fields.i64()?;
-    let network = Network { unusual: fields.f32()?, change: fields.f32()? };
-    let mut made = Vec::new();
-    while let Some(published) = fields.f32() {
-        let mut number = || fields.f32();
-        let (fallback, model, stand_in) = (number()?, [number()?, number()?], [number()?, number()?]);
-        made.push(Made { published, model, stand_in, fallback, regression: number()? });
-    }
-    Some((step, Sent { network, made }))
-}
-
-fn decode_spreads(value: &[u8], horizons: usize) -> Option<BTreeMap<Box<str>, Spreads>> {
-    let mut fields = Reader::new(value)?;
-    let mut spreads = BTreeMap::new();
-    while let Some(id) = fields.text() {
-        let mut own = vec![[(0.0, 0.0); REGIMES]; horizons];
-        for pair in own.iter_mut().flatten() {
-            *pair = (fields.f32()?, fields.f32()?);
-        }
-        spreads.insert(id.into(), own);
-    }
-    Some(spreads)
 }

@@ -44,9 +44,9 @@ pub async fn read(
         progress();
         hour = hour.next();
     }
-    let columns = readings.indices.into_iter().map(|(id, index)| (id, index));
     let mut speeds: Vec<Vec<f32>> = readings.columns.into_iter().map(|column| column.speeds).collect();
-    Ok(Series::new(first, columns.map(|(id, index)| (id, std::mem::take(&mut speeds[index]))).collect()))
+    let of = |(id, index): (Box<str>, usize)| (id, std::mem::take(&mut speeds[index]));
+    Ok(Series::new(first, readings.indices.into_iter().map(of).collect()))
 }
 
 struct Readings {

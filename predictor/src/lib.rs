@@ -7,9 +7,12 @@
 //! | `queue.rs` | what was read and waits for frames to keep up |
 //! | `segment.rs` | a segment's newest windows and profile |
 //! | `digest.rs` | what partitions tell each other at a window's end |
-//! | `frames.rs` | a frame: score, learn, forecast |
+//! | `frames.rs`, `frames/state.rs` | a frame: score, learn, forecast; and its state |
 //! | `evaluate.rs` | what a model's forecasts are worth |
 //! | `forecast/` | the numbers: profile, features, model, intervals |
+//! | `registry/` | which models there are, and which is current |
+//! | `models.rs` | the registry's current model, at work |
+//! | `trainer.rs` | training against the registry |
 //! | `train.rs` | a challenger against the champion |
 //! | `history.rs` | the archive's aggregates to train on |
 //! | `live.rs` | the model at work |
@@ -25,12 +28,14 @@ mod frames;
 pub mod history;
 mod live;
 mod machine;
+mod models;
 mod partition;
 mod queue;
 pub mod registry;
 mod segment;
 mod settings;
 pub mod train;
+pub mod trainer;
 mod worker;
 
 pub use frames::Score;

@@ -2,7 +2,7 @@
 
 use crate::bytes::{Reader, Writer};
 use crate::forecast::calendar::{Calendar, LocalTime, Slot, epoch_hour};
-use crate::forecast::profile::{BINS_PER_HOUR, Combined, Hour, Profile, Sums};
+use crate::forecast::profile::{BINS_PER_HOUR, Combined, Hour, Past as _, Profile, Sums};
 use crate::forecast::snapshot::{HISTORY, History, Snapshot};
 
 /// What is kept of a segment. Times are window ends, in windows since the epoch.
@@ -61,13 +61,16 @@ impl Segment {
                 Some(open) => open.1 = speed,
                 None => self.open.push((step, speed)),
             }
-        } else if self.history.put(step, speed) {
-            self.profile_put(step, Slot::of(step, light.time), speed, light);
-            self.heard = self.heard.max(step);
+        } else if step > self.history.newest() - HISTORY as i64 {
+            self.put(step, Slot::of(step, light.time), speed, light);
         }
     }
 
-    fn profile_put(&mut self, step: i64, at: Slot, speed: f32, light: Light<'_>) {
+    /// Takes in the speed of a window that has been reached.
+    fn put(&mut self, step: i64, at: Slot, speed: f32, light: Light<'_>) {
+        self.heard = self.heard.max(step);
+        let usual = self.past(light).usual(at);
+        self.history.put(step, speed, usual);
         self.profile.put(at, epoch_hour(step), speed, light.fitted.filter(|_| !light.frozen));
         if !self.dirty_hours.contains(&at.hour_of_week()) {
             self.dirty_hours.push(at.hour_of_week());
@@ -93,13 +96,14 @@ impl Segment {
         passed.sort_unstable_by_key(|(step, _)| *step);
         self.dirty |= !passed.is_empty();
         for (passed, speed) in passed {
-            self.heard = self.heard.max(passed);
-            self.history.put(passed, speed);
             let at = if passed == step { calendar.now } else { Slot::of(passed, light.time) };
-            self.profile_put(passed, at, speed, light);
+            self.put(passed, at, speed, light);
         }
-        let past = Combined { own: &self.profile, fitted: light.fitted, frozen: light.frozen };
-        self.history.snapshot(&past, calendar)
+        self.history.snapshot(&self.past(light), calendar)
+    }
+
+    fn past<'a>(&'a self, light: Light<'a>) -> Combined<'a> {
+        Combined { own: &self.profile, fitted: light.fitted, frozen: light.frozen }
     }
 
     /// The newest window with a speed.

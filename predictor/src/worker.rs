@@ -11,6 +11,7 @@ use common::topics::Topics;
 use common::worker::{Crew, Ended, Failure, Process, archive_group};
 
 use crate::forecast::calendar::LocalTime;
+use crate::models::Models;
 use crate::{Predictor, Settings, Slot};
 
 /// The worker's name, and the application id unless another is set.
@@ -72,20 +73,32 @@ pub fn run(config: Config, exit_at_end: bool) -> Result<(), Failure> {
 pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, aggregates_ended: &Ended) -> Result<Ended, Failure> {
     let process = crew.process();
     let (aggregates_ended, ended) = (aggregates_ended.clone(), Ended::default());
-    let (own_log, own_end) = (log.clone(), ended.clone());
-    crew.add(APPLICATION, move || predict(process, &own_log, &aggregates_ended, &own_end));
+    let (own_log, own_end, model) = (log.clone(), ended.clone(), Slot::default());
+    let mut models = Models::new(process, model.clone())?;
+    models.look_first(process);
+    crew.add(APPLICATION, move || predict(process, &own_log, model, &aggregates_ended, &own_end));
+    let watched_end = ended.clone();
+    crew.add("models", move || {
+        models.watch(process, &watched_end);
+        Ok(())
+    });
     crew.archive(log, Dataset::Predictions, &archive_group(process.config.application_id(APPLICATION)), &ended)?;
     crew.project_traffic(log, &ended);
     Ok(ended)
 }
 
-fn predict(process: &Process, log: &Arc<dyn Log>, aggregates_ended: &Ended, ended: &Ended) -> Result<(), Failure> {
+fn predict(
+    process: &Process,
+    log: &Arc<dyn Log>,
+    model: Slot,
+    aggregates_ended: &Ended,
+    ended: &Ended,
+) -> Result<(), Failure> {
     let config = &process.config;
     let ready = process.health.component(APPLICATION);
     let id = config.application_id(APPLICATION);
     let topology = topology(&config.topics.names(), id, &config.instance);
     let pace = Pace { commit_interval_ms: ms(config.predictor.commit_interval), ..Pace::default() };
-    let model = Slot::default();
     let runner = process.until_it_works(&ready, || {
         process.ensure_topics(log.as_ref(), &topology)?;
         let machine = Predictor::new(Settings::from(config), model.clone());

@@ -13,6 +13,9 @@ use super::snapshot::{History, Snapshot, fixed};
 /// Windows over which the network's change is taken: half an hour.
 pub const NETWORK_CHANGE: usize = 6;
 
+/// Hears of a window: its index, its times, what is known of each segment, and of all together.
+pub type Each<'e> = &'e mut dyn FnMut(usize, &Calendar, &[Option<Snapshot>], Network);
+
 /// Speeds by segment and window.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Series {
@@ -37,6 +40,17 @@ impl Series {
     #[must_use]
     pub fn windows(&self) -> usize {
         self.speeds.first().map_or(0, Vec::len)
+    }
+
+    /// The same without the windows before the first reading and after the last.
+    #[must_use]
+    pub fn without_empty_ends(mut self) -> Self {
+        let has_one = |window: &usize| self.speeds.iter().any(|speeds| !speeds[*window].is_nan());
+        let Some(first) = (0..self.windows()).find(has_one) else { return self };
+        let last = (0..self.windows()).rfind(has_one).unwrap_or(first);
+        self.first = self.step(first);
+        self.speeds.iter_mut().for_each(|speeds| *speeds = speeds[first..=last].to_vec());
+        self
     }
 
     #[must_use]
@@ -87,7 +101,7 @@ impl Series {
         pasts: &[P],
         horizons: &[i64],
         time: &LocalTime,
-        each: &mut dyn FnMut(usize, &Calendar, &[Option<Snapshot>], Network),
+        each: Each<'_>,
     ) {
         let from = windows.start.saturating_sub(super::snapshot::HISTORY);
         let before = self.step(from) - 1;
@@ -97,8 +111,11 @@ impl Series {
             let calendar = Calendar::at(self.step(window), horizons, time);
             let of = |(segment, history): (usize, &mut History)| {
                 history.advance(calendar.step);
-                history.put(calendar.step, self.speeds[segment][window]);
-                history.snapshot(&pasts[segment], &calendar)
+                let (speed, past) = (self.speeds[segment][window], &pasts[segment]);
+                if !speed.is_nan() {
+                    history.put(calendar.step, speed, past.usual(calendar.now));
+                }
+                history.snapshot(past, &calendar)
             };
             let snapshots: Vec<Option<Snapshot>> =
                 histories.par_iter_mut().enumerate().with_min_len(16).map(of).collect();

@@ -4,7 +4,7 @@
 //! read back after a restart, or worked out in one go while fitting.
 
 use super::calendar::Calendar;
-use super::profile::Past;
+use super::profile::{Past, Usual};
 
 /// Windows kept: four hours.
 pub const HISTORY: usize = 48;
@@ -30,7 +30,7 @@ pub fn fixed(speed: f64) -> f32 {
 pub struct History {
     /// Speeds by step modulo [`HISTORY`], km/h; NaN where nothing was measured …
     speeds: [f32; HISTORY],
-    /// … and what was usual; NaN where nobody knew.
+    /// … and what was usual then; NaN where nothing was measured or nobody knew.
     usual: [f32; HISTORY],
     /// The newest window, in windows since the epoch.
     newest: i64,
@@ -69,39 +69,41 @@ impl History {
         self.newest = self.newest.max(step);
     }
 
-    /// Puts the speed of a window that has been reached, [`fixed`]; `false` if it is too long ago to matter.
-    pub fn put(&mut self, step: i64, speed: f32) -> bool {
+    /// Puts the speed of a window that has been reached, [`fixed`], and what was usual then; `false` if it is too long ago
+    /// to matter.
+    pub fn put(&mut self, step: i64, speed: f32, usual: Option<Usual>) -> bool {
         let is_kept = step <= self.newest && step > self.newest - HISTORY as i64;
         if is_kept {
             self.speeds[slot(step)] = speed;
+            self.usual[slot(step)] = usual.map_or(f32::NAN, |usual| fixed(usual.mean));
         }
         is_kept
     }
 
     /// What is known at the newest window's end; `None` if nothing is.
-    pub fn snapshot(&mut self, past: &impl Past, calendar: &Calendar) -> Option<Snapshot> {
+    pub fn snapshot(&self, past: &impl Past, calendar: &Calendar) -> Option<Snapshot> {
         let now = past.usual(calendar.now);
-        self.usual[slot(self.newest)] = now.map_or(f32::NAN, |usual| fixed(usual.mean));
         let at = |k: usize| slot(self.newest - k as i64);
         // Newest first from here on.
         let measured: [f32; HISTORY] = std::array::from_fn(|k| self.speeds[at(k)]);
         let age = measured.iter().position(|speed| !speed.is_nan())?;
         let mut oldest = *measured.iter().rfind(|speed| !speed.is_nan())?;
-        let (mut filled, mut ages, mut since) = ([0.0_f32; HISTORY], [0_usize; HISTORY], HISTORY);
-        for k in (0..HISTORY).rev() {
-            (oldest, since) = if measured[k].is_nan() { (oldest, since + 1) } else { (measured[k], 0) };
-            (filled[k], ages[k]) = (oldest, since);
-        }
         let mean_4h = mean(&measured);
-        let deviation = |k: usize| {
-            let usual = f64::from(self.usual[at(k)]);
-            let usual = if usual.is_nan() { mean_4h } else { usual };
-            (f64::from(filled[k]) - usual) * STALE.powi(i32::try_from(ages[k]).expect("at most twice HISTORY"))
-        };
+        let (mut filled, mut deviations, mut deviation) = ([0.0_f32; HISTORY], [0.0_f64; HISTORY], 0.0);
+        for k in (0..HISTORY).rev() {
+            if measured[k].is_nan() {
+                deviation *= STALE;
+            } else {
+                let usual = f64::from(self.usual[at(k)]);
+                oldest = measured[k];
+                deviation = f64::from(oldest) - if usual.is_nan() { mean_4h } else { usual };
+            }
+            (filled[k], deviations[k]) = (oldest, deviation);
+        }
         let mean_deviation = |count: usize| {
             #[expect(clippy::cast_precision_loss, reason = "at most 48")]
             let count_kmh = count as f64;
-            (0..count).map(deviation).sum::<f64>() / count_kmh
+            deviations[..count].iter().sum::<f64>() / count_kmh
         };
         let ahead: Vec<Ahead> = calendar.ahead.iter().map(|ahead| Ahead::of(past, ahead)).collect();
         let low = |speeds: &[f32]| speeds.iter().copied().fold(f32::INFINITY, f32::min);
@@ -124,7 +126,7 @@ impl History {
             mean_24h: fixed(past.mean_of_hours(hour, 24).unwrap_or(f64::NAN)),
             mean_7d: fixed(past.mean_of_hours(hour, 168).unwrap_or(f64::NAN)),
             usual_now: fixed(usual_now),
-            unusual: DEVIATIONS.map(|k| fixed(deviation(k))),
+            unusual: DEVIATIONS.map(|k| fixed(deviations[k])),
             unusual_1h: fixed(mean_deviation(HOUR)),
             unusual_4h: fixed(mean_deviation(HISTORY)),
             yesterday: past.reading(calendar.yesterday),
@@ -242,8 +244,8 @@ mod tests {
         let nothing = Combined { own: &Profile::default(), fitted: None, frozen: false };
         let calendar = Calendar::at(STEP, &[3, 6, 12], &TimeZone::UTC.into());
         assert_eq!(history.snapshot(&nothing, &calendar), None);
-        assert!(history.put(STEP - 4, 40.0) && history.put(STEP - 2, 60.0));
-        assert!(!history.put(STEP + 1, 1.0) && !history.put(STEP - 48, 1.0));
+        assert!(history.put(STEP - 4, 40.0, None) && history.put(STEP - 2, 60.0, None));
+        assert!(!history.put(STEP + 1, 1.0, None) && !history.put(STEP - 48, 1.0, None));
         let snapshot = history.snapshot(&nothing, &calendar).expect("two readings");
         assert!(snapshot.measured.is_nan());
         assert_eq!((snapshot.filled, snapshot.age, snapshot.missing), (60.0, 2, 10));
@@ -257,7 +259,7 @@ mod tests {
 
     #[test]
     fn speeds_are_fixed_to_128ths() {
-        assert_eq!((fixed(50.003), fixed(50.004), fixed(-1e9)), (50.0, 50.007_812_5, -255.992_187_5));
+        assert_eq!((fixed(50.003), fixed(50.004), fixed(-1e9)), (50.0, 50.0 + 1.0 / 128.0, 1.0 / 128.0 - 256.0));
         assert!(fixed(f64::NAN).is_nan());
     }
 }

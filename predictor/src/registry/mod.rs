@@ -22,17 +22,17 @@
 //! | `promote.rs` | changing what is current; keeping `CURRENT` true |
 //! | `list.rs` | what is there; clearing away what is left over |
 //! | `watcher.rs` | noticing changes, for workers |
-//! | `report.rs` | what is noticed, as metrics and on the log |
+//! | `in_use.rs` | which version forecasts, as a metric |
 
 mod document;
 mod error;
+mod in_use;
 mod layout;
 mod list;
 mod metadata;
 mod promote;
 mod promotion;
 mod publish;
-mod report;
 mod version;
 mod watcher;
 
@@ -41,6 +41,7 @@ use common::worker::Process;
 
 pub use document::FORMAT;
 pub use error::{Flaw, RegistryError};
+pub use in_use::in_use;
 pub use list::{Found, Listing, State, Tidied};
 pub use metadata::{
     Data, Description, GRADIENT_BOOSTING, HISTORICAL_AVERAGE, LAST_VALUE, LINEAR, MODEL_NAME, Metadata, Score, hash_of,

@@ -56,7 +56,8 @@ impl Watcher {
     }
 
     /// Looks, if it is time to; the first time at once. Tells one thing at a time: call it until there is nothing more.
-    /// Waits as long as the store's own timeout.
+    /// Waits as long as the store's own timeout. Dropped before it is done it has lost nothing: the next look is due in
+    /// its time.
     pub async fn poll(&mut self, now_ms: i64) -> Option<Change> {
         if self.untold.is_empty() && self.looked_ms.is_none_or(|then_ms| has_passed(self.every_ms, then_ms, now_ms)) {
             self.looked_ms = Some(now_ms);

@@ -73,25 +73,42 @@ fn edges(sorted: &[f32]) -> Vec<f32> {
     edges
 }
 
+/// Most columns of a table: a row is one cache line.
+pub const MOST_COLUMNS: usize = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(align(64))]
+struct Line([u8; MOST_COLUMNS]);
+
 /// Rows of binned features.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
     width: usize,
-    bins: Vec<u8>,
+    rows: Vec<Line>,
 }
 
 impl Table {
     /// Bins rows of features, one after the other.
+    ///
+    /// # Panics
+    /// With more than [`MOST_COLUMNS`] features.
     #[must_use]
     pub fn new(rows: &[f32], bins: &Bins) -> Self {
         let width = bins.features();
-        let binned = rows.par_iter().enumerate().with_min_len(1 << 14);
-        Self { width, bins: binned.map(|(i, value)| bins.bin(i % width, *value)).collect() }
+        assert!(width <= MOST_COLUMNS, "{width} features do not fit into a row");
+        let line = |row: &[f32]| {
+            let mut line = Line([0; MOST_COLUMNS]);
+            for (feature, (bin, value)) in line.0.iter_mut().zip(row).enumerate() {
+                *bin = bins.bin(feature, *value);
+            }
+            line
+        };
+        Self { width, rows: rows.par_chunks_exact(width.max(1)).with_min_len(1 << 10).map(line).collect() }
     }
 
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.bins.len() / self.width.max(1)
+        self.rows.len()
     }
 
     #[must_use]
@@ -101,8 +118,8 @@ impl Table {
 
     #[inline]
     #[must_use]
-    pub fn row(&self, row: usize) -> &[u8] {
-        &self.bins[row * self.width..][..self.width]
+    pub fn row(&self, row: usize) -> &[u8; MOST_COLUMNS] {
+        &self.rows[row].0
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::bins::{Bins, MOST, Table};
+use super::bins::{Bins, MOST, MOST_COLUMNS, Table};
 use super::tree::{Split, Tree};
 use super::{Chance, Settings};
 
@@ -39,6 +39,8 @@ pub struct Grower<'t> {
     settings: &'t Settings,
     rows: Vec<u32>,
     unseen: Vec<u32>,
+    /// Rows that go right while a leaf is split.
+    right: Vec<u32>,
     gradients: Vec<i32>,
     columns: Vec<usize>,
     spare: Vec<Histogram>,
@@ -46,8 +48,8 @@ pub struct Grower<'t> {
 
 impl<'t> Grower<'t> {
     pub fn new(table: &'t Table, settings: &'t Settings) -> Self {
-        let (rows, unseen, gradients, columns, spare) = Default::default();
-        Self { table, settings, rows, unseen, gradients, columns, spare }
+        let (rows, unseen, right, gradients, columns, spare) = Default::default();
+        Self { table, settings, rows, unseen, right, gradients, columns, spare }
     }
 
     /// The tree that lowers the loss of these residuals most, and lowers them by it; `None` if there is nothing to split.
@@ -206,20 +208,19 @@ impl<'t> Grower<'t> {
 
     /// Brings the rows that go left to the front, each side in its order; returns how many they are.
     fn partition(&mut self, from: usize, to: usize, feature: usize, bin: usize) -> usize {
-        let table = self.table;
-        let rows = &mut self.rows[from..to];
-        let mut right = Vec::with_capacity(rows.len());
-        let mut kept = 0;
+        let (table, rows) = (self.table, &mut self.rows[from..to]);
+        self.right.resize(rows.len().max(self.right.len()), 0);
+        let (mut kept, mut right) = (0, 0);
+        // Without a branch: which side a row goes to can not be foretold.
         for i in 0..rows.len() {
             let row = rows[i];
-            if usize::from(table.row(row as usize)[feature]) <= bin {
-                rows[kept] = row;
-                kept += 1;
-            } else {
-                right.push(row);
-            }
+            let goes_left = usize::from(table.row(row as usize)[feature % MOST_COLUMNS]) <= bin;
+            rows[kept] = row;
+            self.right[right] = row;
+            kept += usize::from(goes_left);
+            right += usize::from(!goes_left);
         }
-        rows[kept..].copy_from_slice(&right);
+        rows[kept..].copy_from_slice(&self.right[..right]);
         kept
     }
 
@@ -243,7 +244,7 @@ fn add_any(sum: &mut [i64], rows: &[u32], table: &Table, gradients: &[i32], colu
         let packed = (i64::from(gradients[row]) << 32) + 1;
         let bins = table.row(row);
         for (of_column, column) in sum.chunks_exact_mut(MOST).zip(columns) {
-            of_column[usize::from(bins[*column]) % MOST] += packed;
+            of_column[usize::from(bins[*column % MOST_COLUMNS]) % MOST] += packed;
         }
     }
 }
@@ -260,7 +261,7 @@ fn add_small(sum: &mut [i64], rows: &[u32], table: &Table, gradients: &[i32], co
             let packed = (gradients[row] << 16) + 1;
             let bins = table.row(row);
             for (of_column, column) in small.chunks_exact_mut(MOST).zip(columns) {
-                of_column[usize::from(bins[*column]) % MOST] += packed;
+                of_column[usize::from(bins[*column % MOST_COLUMNS]) % MOST] += packed;
             }
         }
         for (sum, small) in sum.iter_mut().zip(small) {

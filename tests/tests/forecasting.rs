@@ -1,0 +1,217 @@
+//! A model from training to forecasts, with the binaries: what is published is what an evaluation says, the rows count the
+//! same errors, and a training that is killed leaves everything sound.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use common::model::Prediction;
+use common::store::{StoreOptions, open};
+use predictor::evaluate::Task;
+use predictor::forecast::artifact;
+use predictor::forecast::series::Series;
+use predictor::registry::Registry;
+use predictor::{Live, Settings, Slot};
+use serde_json::Value;
+use sqlx::{Connection as _, Row as _};
+use tests::Worker;
+
+const DEADLINE: Duration = Duration::from_secs(300);
+const SENSORS: usize = 12;
+const DAY: usize = 288;
+const TRAINED: usize = 4 * DAY;
+const REPLAYED: usize = DAY;
+/// 2026-01-05 (a Monday), minutes.
+const START_MIN: i64 = 1_767_571_200 / 60;
+const PARTITIONS: u32 = 12;
+
+/// A free road with two rush hours, a jam that moves upstream, and noise; in quarters of km/h, so that nothing is rounded.
+fn speed(sensor: usize, step: usize) -> f64 {
+    let (hour, day) = ((step % DAY) as f64 / 12.0, step / DAY);
+    let delay = sensor as f64 * 0.15;
+    let rush = |at: f64| (-((hour - at - delay) / 0.9).powi(2)).exp() * (35.0 + 5.0 * ((day + sensor) % 4) as f64);
+    let noise = ((step * 7_919 + sensor * 104_729) % 1_009) as f64 / 1_009.0 * 8.0;
+    ((100.0 - rush(7.5) - rush(17.0) - noise) * 4.0).round() / 4.0
+}
+
+fn is_gap(sensor: usize, step: usize) -> bool {
+    (step * 13 + sensor * 5).is_multiple_of(47)
+}
+
+fn write_csv(path: &Path, steps: std::ops::Range<usize>) {
+    let mut text: String = (0..SENSORS).map(|s| format!("{s}")).collect::<Vec<_>>().join(",");
+    for step in steps {
+        text.push('\n');
+        for sensor in 0..SENSORS {
+            let separator = if sensor == 0 { "" } else { "," };
+            let cell = if is_gap(sensor, step) { String::new() } else { speed(sensor, step).to_string() };
+            write!(text, "{separator}{cell}").expect("a string takes everything");
+        }
+    }
+    std::fs::write(path, text + "\n").expect("written");
+}
+
+fn start_of(step: usize) -> String {
+    let minutes = START_MIN + 5 * i64::try_from(step).expect("small");
+    jiff::Timestamp::from_second(minutes * 60).expect("in range").to_string().trim_end_matches('Z').to_owned()
+}
+
+fn run(directory: &Path, binary: &str, arguments: &[&str]) -> String {
+    let mut worker = Worker::start_in(directory, binary, arguments, &[("TRAFFIC_HTTP_LISTEN", "off")]);
+    let status = worker.wait(DEADLINE);
+    assert!(status.success(), "{binary} {arguments:?}: {}", worker.log());
+    worker.output()
+}
+
+fn train<'a>(start: &'a str, extra: &[&'a str]) -> Vec<&'a str> {
+    let base = ["train", "--csv", "train.csv", "--start", start, "--held-out-days", "1", "--json"];
+    base.into_iter().chain(extra.iter().copied()).collect()
+}
+
+#[test]
+fn what_is_published_is_what_an_evaluation_says() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path();
+    write_csv(&at.join("train.csv"), 0..TRAINED);
+    write_csv(&at.join("rest.csv"), TRAINED..TRAINED + REPLAYED);
+    run(at, "traffic", &["init"]);
+    let start = start_of(0);
+    let trained: Value = serde_json::from_str(&run(at, "traffic", &train(&start, &[]))).expect("JSON");
+    assert_eq!((&trained["version"], &trained["promoted"]), (&"v1.0.0".into(), &true.into()), "{trained}");
+
+    let rest = start_of(TRAINED);
+    run(at, "traffic", &["replay", "rest.csv", "--start", &rest]);
+    run(at, "aggregator", &["--exit-at-end"]);
+    run(at, "predictor", &["--exit-at-end"]);
+    let published = run(at, "traffic", &["inspect", "topic", "traffic-predictions"]);
+    let mut by_id: HashMap<String, (f32, Vec<f32>)> = HashMap::new();
+    for line in published.lines() {
+        let record: Value = serde_json::from_str(line).expect("JSON");
+        let text = record["value"].to_string();
+        let prediction: Prediction<'_> = serde_json::from_str(&text).expect("a prediction");
+        assert_eq!(prediction.model_version, "v1.0.0");
+        let narrow = |speed: &f64| *speed as f32;
+        let forecast = (narrow(&prediction.predicted_speed), prediction.speed_quantiles.iter().map(narrow).collect());
+        assert!(by_id.insert(prediction.prediction_id.to_string(), forecast).is_none(), "{text} is doubled");
+    }
+
+    // The same day, evaluated with the model that the registry holds.
+    let first = START_MIN / 5 + i64::try_from(TRAINED).expect("small") + 1;
+    let columns = (0..SENSORS).map(|sensor| {
+        let of = |step: usize| {
+            if is_gap(sensor, step) { f32::NAN } else { speed(sensor, step) as f32 }
+        };
+        (format!("SEG_{sensor}").into(), (TRAINED..TRAINED + REPLAYED).map(of).collect())
+    });
+    let series = Series::new(first, columns.collect());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let url = format!("file://{}", at.join("traffic-store").display());
+    let store = open(&url, &StoreOptions::default()).expect("a store");
+    let registry = Registry::new(store, "/models/speed");
+    let current = runtime.block_on(registry.current()).expect("readable").expect("promoted");
+    let (_, bytes) = runtime.block_on(registry.load(current.version)).expect("sound");
+    let slot = Slot::default();
+    slot.put(Some(Live { version: "v1.0.0".into(), model: artifact::decode(&bytes).expect("a model") }));
+    let task = Task {
+        series: &series,
+        fitted: 0..DAY / 2,
+        fed: 0..REPLAYED,
+        scored: 0..REPLAYED,
+        partitions: PARTITIONS,
+        averaged: false,
+    };
+    let (mut scored, mut errors) = (0, HashMap::<u32, (f64, u64)>::new());
+    let reports = task.run(&Settings::default(), &slot, &|| (), &mut |forecast| {
+        let made_ms = series.step(forecast.window as usize) * 300_000;
+        let id = format!("PRED_{}_{made_ms}_{}", series.segments[forecast.segment as usize], forecast.horizon);
+        let (speed, quantiles) = by_id.get(&id).unwrap_or_else(|| panic!("{id} was not published"));
+        assert_eq!((*speed, &quantiles[..]), (forecast.forecast, &forecast.quantiles[..]), "{id}");
+        let sum = errors.entry(forecast.horizon).or_default();
+        sum.0 += f64::from((forecast.forecast - forecast.truth).abs());
+        sum.1 += 1;
+        scored += 1;
+    });
+    let reports = reports.expect("predictions");
+    assert!(scored > 9_000, "{scored}");
+    for report in &reports {
+        assert!(report.model.mae < report.last_value.mae, "{report:?}");
+    }
+
+    // The rows that the projection keeps count the same errors.
+    let rows = runtime.block_on(async {
+        let database = format!("sqlite:{}", at.join("traffic-database.db").display());
+        let mut connection = sqlx::SqliteConnection::connect(&database).await.expect("a database");
+        let query = "select horizon_minutes, sum(sum_absolute_error_m_per_h), sum(n) from model_metrics group by 1";
+        sqlx::query(query).fetch_all(&mut connection).await.expect("rows")
+    });
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        let (horizon, sum, n): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        let (expected, expected_n) = errors[&u32::try_from(horizon).expect("minutes")];
+        let (mae, expected_mae) = (sum as f64 / 1_000.0 / n as f64, expected / expected_n as f64);
+        assert_eq!(u64::try_from(n).expect("a number"), expected_n, "{horizon} min");
+        assert!((mae - expected_mae).abs() < 0.002, "{horizon} min: rows {mae}, evaluation {expected_mae}");
+    }
+}
+
+#[test]
+fn a_training_that_is_killed_leaves_the_registry_sound() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path();
+    write_csv(&at.join("train.csv"), 0..TRAINED);
+    let start = start_of(0);
+    let versions = || -> Vec<Value> {
+        let listed: Value = serde_json::from_str(&run(at, "traffic", &["model", "list", "--json"])).expect("JSON");
+        listed["versions"].as_array().cloned().unwrap_or_default()
+    };
+    let trained: Value = serde_json::from_str(&run(at, "traffic", &train(&start, &[]))).expect("JSON");
+    assert_eq!(trained["promoted"], true);
+    let took = Duration::from_secs_f64(trained["fit_seconds"].as_f64().expect("seconds"));
+    // Early, in the middle, and around the moment when it publishes and promotes.
+    for part in [0.1, 0.6, 0.9, 1.0, 1.02, 1.05, 1.1] {
+        let arguments = train(&start, &["--margin", "-0.5"]);
+        let mut training = Worker::start_in(at, "traffic", &arguments, &[]);
+        std::thread::sleep(took.mul_f64(part));
+        training.kill();
+        let known = versions();
+        assert!(!known.is_empty());
+        // What is current can be read, whoever died.
+        let current: Value = serde_json::from_str(&run(at, "traffic", &["model", "list", "--json"])).expect("JSON");
+        let version = current["current"]["version"].as_str().expect("a current version").to_owned();
+        run(at, "traffic", &["model", "show", &version]);
+    }
+    let before = versions().len();
+    let trained: Value =
+        serde_json::from_str(&run(at, "traffic", &train(&start, &["--margin", "-0.5"]))).expect("JSON");
+    assert_eq!(trained["promoted"], true, "{trained}");
+    assert!(versions().len() > before);
+    run(at, "traffic", &["model", "rollback"]);
+    let pinned: Value = serde_json::from_str(&run(at, "traffic", &train(&start, &["--margin", "-0.5"]))).expect("JSON");
+    assert_eq!(pinned["promoted"], false, "a rollback pins: {pinned}");
+    assert!(pinned["refused"].as_str().is_some_and(|why| why.contains("pinned")), "{pinned}");
+}
+
+/// What is given wrong is named, with what would be right.
+#[test]
+fn what_cannot_be_evaluated_is_said() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path();
+    write_csv(&at.join("train.csv"), 0..200);
+    std::fs::write(at.join("broken.csv"), "a,b\n50,60\n50,fast\n").expect("written");
+    std::fs::write(at.join("short.csv"), "a,b\n50,60\n51,61\n").expect("written");
+    let start = start_of(0);
+    let refused = |arguments: &[&str], why: &str| {
+        let mut worker = Worker::start_in(at, "traffic", arguments, &[]);
+        assert!(!worker.wait(DEADLINE).success(), "{arguments:?}");
+        assert!(worker.log().contains(why), "{arguments:?}: {}", worker.log());
+    };
+    let evaluate = |file| ["evaluate", "--train", file, "--train-start", &*start];
+    refused(&evaluate("broken.csv"), "broken.csv, line 3, sensor b: \"fast\" is no number");
+    refused(&evaluate("short.csv"), "2 windows are too few");
+    refused(&evaluate("nowhere.csv"), "nowhere.csv");
+    refused(&[&evaluate("train.csv")[..], &["--horizons", "15,17"]].concat(), "--horizons: multiples of 5");
+    refused(&[&evaluate("train.csv")[..], &["--shares", "70,10,10"]].concat(), "--shares");
+    refused(&train(&start, &[]), "are too few: a model takes 576");
+    refused(&["train"], "the archive has no aggregate");
+}

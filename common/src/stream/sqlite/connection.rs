@@ -14,6 +14,9 @@ use crate::stream::log::LogError;
 /// How long a statement waits for another process's write to end.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What a full disk means, and what to do.
+pub(super) const DISK_FULL: &str = "the disk is full: free some space, the work then goes on by itself";
+
 /// A SQL statement with its arguments.
 pub(super) type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
 
@@ -112,23 +115,26 @@ mod code {
     pub const FULL: i32 = 13;
     pub const CANTOPEN: i32 = 14;
     pub const NOTADB: i32 = 26;
+    /// Extended: there is no room for the index of the write-ahead log, the first thing that opening needs.
+    pub const IOERR_SHMSIZE: i32 = IOERR | (19 << 8);
 }
 
-fn primary_code(error: &sqlx::Error) -> Option<i32> {
+/// The primary result code; of an extended one that means something else, that other.
+fn meaning(error: &sqlx::Error) -> Option<i32> {
     let code: i32 = error.as_database_error()?.code()?.parse().ok()?;
-    Some(code & 0xff)
+    Some(if code == code::IOERR_SHMSIZE { code::FULL } else { code & 0xff })
 }
 
 /// Says what failed, where, and how to mend it.
 pub(super) fn explain(path: &Path, action: &str, error: &sqlx::Error) -> LogError {
     let retry = |mend: &str| LogError::Retry(format!("cannot {action} the log {}: {error}; {mend}", path.display()));
     let fatal = |mend: &str| LogError::Fatal(format!("cannot {action} the log {}: {error}; {mend}", path.display()));
-    match primary_code(error) {
-        Some(code::FULL) => retry("the disk is full: free some space, the work then goes on by itself"),
+    match meaning(error) {
+        Some(code::FULL) => retry(DISK_FULL),
         Some(code::BUSY | code::LOCKED) => {
             retry("another process has kept it locked for seconds: look for one that is stopped or holds a transaction")
         }
-        Some(code::IOERR) => retry("check the disk and its mount"),
+        Some(code::IOERR) => retry("check the disk, its mount and its quota"),
         Some(code::CANTOPEN) => retry("check that its directory exists and may be written by this user"),
         Some(code::NOMEM) => retry("memory is short"),
         Some(code::PERM | code::READONLY) => fatal("file and directory must be writable by this user"),

@@ -1,12 +1,12 @@
 //! Locks between processes: files that the kernel unlocks when their holder dies.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use super::connection::BUSY_TIMEOUT;
+use super::connection::{BUSY_TIMEOUT, DISK_FULL};
 use super::now;
 use crate::stream::log::LogError;
 
@@ -108,8 +108,9 @@ fn open(path: &Path) -> Result<File, LogError> {
 }
 
 fn unusable(path: &Path, error: &std::io::Error) -> LogError {
-    LogError::Retry(format!(
-        "cannot use the lock file {}: {error}; check that its directory exists and may be written by this user",
-        path.display()
-    ))
+    let mend = match error.kind() {
+        ErrorKind::StorageFull => DISK_FULL,
+        _ => "check that its directory exists and may be written by this user",
+    };
+    LogError::Retry(format!("cannot use the lock file {}: {error}; {mend}", path.display()))
 }

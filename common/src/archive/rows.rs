@@ -1,7 +1,7 @@
 //! Rows in memory until there are enough for a row group: fixed-size fields in one vector, all text in one
 //! buffer, no allocation per row. Sorting moves rows, never text.
 
-use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use arrow::array::RecordBatch;
 use serde_json::json;
@@ -115,13 +115,25 @@ impl<R: Row> Held<R> {
     }
 
     fn batch(mut self, place: &Place) -> Result<RecordBatch, ArchiveError> {
-        let text = &self.text;
-        let key = |row: &R| row.order().map(|(segment, time_ms)| (text.get(segment), time_ms));
-        self.rows.sort_unstable_by(|a, b| -> Ordering {
-            key(a).cmp(&key(b)).then_with(|| a.record().offset.cmp(&b.record().offset))
-        });
+        self.sort();
         let columns = R::columns();
-        Ok(RecordBatch::try_new(columns.form.schema.clone(), columns.arrays(&self.rows, text, place))?)
+        Ok(RecordBatch::try_new(columns.form.schema.clone(), columns.arrays(&self.rows, &self.text, place))?)
+    }
+
+    /// By segment, time and offset. Segments are few beside rows: each is ranked once, and rows are compared by numbers.
+    fn sort(&mut self) {
+        let text = &self.text;
+        let mut ranks: HashMap<&[u8], u32> = HashMap::new();
+        for (segment, _) in self.rows.iter().filter_map(Row::order) {
+            ranks.entry(text.get(segment)).or_default();
+        }
+        let mut segments: Vec<(&[u8], &mut u32)> = ranks.iter_mut().map(|(segment, rank)| (*segment, rank)).collect();
+        segments.sort_unstable();
+        segments.into_iter().zip(0..).for_each(|((_, rank), place)| *rank = place);
+        self.rows.sort_by_cached_key(|row| {
+            let order = row.order().map(|(segment, time_ms)| (ranks[text.get(segment)], time_ms));
+            (order, row.record().offset)
+        });
     }
 }
 

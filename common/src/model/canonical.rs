@@ -12,8 +12,9 @@ use super::event::{
     SEGMENT_ID_MAX, SOURCES, SPEED_KMH, SpeedUnit, VOLUME, Volume, is_id_byte, within,
 };
 
-/// The event, if `text` is one in canonical form.
-pub(super) fn scan(text: &str, speed_unit: SpeedUnit) -> Option<Event<'_>> {
+/// The event, if `text` is one in canonical form, and whether it says all that the text says: nothing was filled in,
+/// converted or left out.
+pub(super) fn scan(text: &str, speed_unit: SpeedUnit) -> Option<(Event<'_>, bool)> {
     let mut fields = Fields::default();
     let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0 };
     scanner.object(|scanner, name| fields.read(scanner, name))?;
@@ -53,7 +54,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn event(self, speed_unit: SpeedUnit) -> Option<Event<'a>> {
+    fn event(self, speed_unit: SpeedUnit) -> Option<(Event<'a>, bool)> {
         let speed_kmh = match self.speed.flatten() {
             Some(speed) => Some(ranged(speed_unit.to_kmh(speed), SPEED_KMH)?),
             None => None,
@@ -62,7 +63,11 @@ impl<'a> Fields<'a> {
             Some(occupancy) => Some(ranged(occupancy, OCCUPANCY_PERCENT)?),
             None => None,
         };
-        Some(Event {
+        let says_all = self.metadata.is_none()
+            && self.source.is_some()
+            && self.quality_score.is_some()
+            && self.speed.flatten() == speed_kmh;
+        let event = Event {
             event_id: Cow::Borrowed(self.event_id?),
             segment_id: Cow::Borrowed(self.segment_id?),
             timestamp_ms: self.timestamp_ms?,
@@ -72,7 +77,8 @@ impl<'a> Fields<'a> {
             coordinates: self.coordinates,
             source: self.source.unwrap_or(DEFAULT_SOURCE),
             quality_score: ranged(self.quality_score.unwrap_or(DEFAULT_QUALITY), QUALITY)?,
-        })
+        };
+        Some((event, says_all))
     }
 }
 
@@ -278,7 +284,7 @@ mod tests {
         let least = r#"{"event_id":"e","segment_id":"s","timestamp":1759674600000}"#;
         let nulls = least.replace('}', r#","speed":null,"volume":null,"occupancy":null}"#);
         for text in [WHOLE, spaced.as_str(), least, nulls.as_str()] {
-            let event = scan(text, SpeedUnit::Kmh).unwrap_or_else(|| panic!("not recognised: {text}"));
+            let (event, _) = scan(text, SpeedUnit::Kmh).unwrap_or_else(|| panic!("not recognised: {text}"));
             assert_eq!(Ok(event), dialect::parse(text, &Normaliser::default()));
         }
     }
@@ -362,7 +368,7 @@ mod tests {
             let fields: String = fields.iter().flat_map(|field| [",", field]).collect();
             let text = format!(r#"{{"event_id":"{id}","segment_id":"{segment}","timestamp":{time}{fields}}}"#);
             for speed_unit in [SpeedUnit::Kmh, SpeedUnit::Mph] {
-                if let Some(event) = scan(&text, speed_unit) {
+                if let Some((event, _)) = scan(&text, speed_unit) {
                     let rules = Normaliser { speed_unit, ..Normaliser::default() };
                     prop_assert_eq!(Ok(event), dialect::parse(&text, &rules), "{}", text);
                 }
@@ -395,7 +401,7 @@ mod tests {
             let mut json = Vec::new();
             event.write_json(&mut json);
             let text = String::from_utf8(json).expect("JSON is UTF-8");
-            prop_assert_eq!(scan(&text, SpeedUnit::Kmh), Some(event), "{}", text);
+            prop_assert_eq!(scan(&text, SpeedUnit::Kmh), Some((event, true)), "{}", text);
         }
     }
 }

@@ -129,11 +129,19 @@ impl Normaliser {
     /// [`Invalid`] where `value` is no JSON object, a field has the wrong type or leaves its range, or
     /// segment or time are missing.
     pub fn parse<'a>(&self, value: &'a [u8]) -> Result<Event<'a>, Invalid> {
+        self.parse_all(value).map(|(event, _)| event)
+    }
+
+    /// The same, and whether the event says all that `value` says; `None` where that is not known from reading it.
+    ///
+    /// # Errors
+    /// As [`Normaliser::parse`].
+    pub fn parse_all<'a>(&self, value: &'a [u8]) -> Result<(Event<'a>, Option<bool>), Invalid> {
         let text = std::str::from_utf8(value)
             .map_err(|e| Invalid::new("payload", format!("no UTF-8 after byte {}", e.valid_up_to())))?;
         match canonical::scan(text, self.speed_unit) {
-            Some(event) => Ok(event),
-            None => dialect::parse(text, self),
+            Some((event, says_all)) => Ok((event, Some(says_all))),
+            None => dialect::parse(text, self).map(|event| (event, None)),
         }
     }
 }

@@ -200,6 +200,7 @@ fn what_cannot_be_evaluated_is_said() {
     write_csv(&at.join("train.csv"), 0..200);
     std::fs::write(at.join("broken.csv"), "a,b\n50,60\n50,fast\n").expect("written");
     std::fs::write(at.join("short.csv"), "a,b\n50,60\n51,61\n").expect("written");
+    std::fs::write(at.join("twice.csv"), "a,a\n50,60\n51,61\n").expect("written");
     let start = start_of(0);
     let refused = |arguments: &[&str], why: &str| {
         let mut worker = Worker::start_in(at, "traffic", arguments, &[]);
@@ -210,6 +211,9 @@ fn what_cannot_be_evaluated_is_said() {
     refused(&evaluate("broken.csv"), "broken.csv, line 3, sensor b: \"fast\" is no number");
     refused(&evaluate("short.csv"), "2 windows are too few");
     refused(&evaluate("nowhere.csv"), "nowhere.csv");
+    refused(&evaluate("twice.csv"), "sensor a has two columns");
+    refused(&[&evaluate("train.csv")[..], &["--shares", "4294967295,100,1"]].concat(), "--shares");
+    refused(&[&evaluate("train.csv")[..], &["--step", "3650d"]].concat(), "--step: 1s to 1h");
     refused(&[&evaluate("train.csv")[..], &["--horizons", "15,17"]].concat(), "--horizons: multiples of 5");
     refused(&[&evaluate("train.csv")[..], &["--shares", "70,10,10"]].concat(), "--shares");
     refused(&train(&start, &[]), "are too few: a model takes 576");

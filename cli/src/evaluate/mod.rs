@@ -10,8 +10,8 @@ use clap::{Args, ValueEnum};
 use common::worker::Process;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::civil::DateTime;
-use predictor::evaluate::{HorizonReport, Scored, Task};
-use predictor::forecast::calendar::LocalTime;
+use jiff::tz::TimeZone;
+use predictor::evaluate::{HorizonReport, Task};
 use predictor::forecast::fit::{Plan, fit};
 use predictor::forecast::series::Series;
 use predictor::{Live, Settings, Slot};
@@ -105,10 +105,9 @@ struct Split {
 
 pub fn run(args: &EvaluateArgs, process: &Process) -> Result<()> {
     let horizons = horizons(&args.horizons, args.protocol)?;
-    let (series, split) = read(args)?;
+    let time = args.wide.time(&process.config);
+    let (series, split) = read(args, &time.zone)?;
     let edges = edges(&args.wide, &series)?;
-    let holidays = process.config.predictor.holidays.iter().copied().collect();
-    let time = LocalTime { zone: args.wide.time_zone.clone(), holidays };
     let plan = Plan::new(&horizons, split.fit.clone(), split.held_out.clone());
     let clock = &process.clock;
     let (began_ms, trees) =
@@ -131,8 +130,7 @@ pub fn run(args: &EvaluateArgs, process: &Process) -> Result<()> {
     slot.put(Some(Live { version: "v0.0.0".into(), model }));
     let windows = bar(fed.len() as u64, "{msg} {wide_bar} {pos}/{len} windows, {eta} left");
     windows.set_message("scoring");
-    let mut scored: Vec<Scored> = Vec::new();
-    let mut reports = task.run(&settings, &slot, &|| windows.inc(1), &mut |forecast| scored.push(forecast))?;
+    let mut reports = task.run(&settings, &slot, &|| windows.inc(1), &mut |_| ())?;
     windows.finish_and_clear();
     reports.retain(|report| args.horizons.contains(&report.horizon));
     let kmh = if args.wide.unit == Unit::Mph { common::model::SpeedUnit::Mph.to_kmh(1.0) } else { 1.0 };
@@ -167,12 +165,12 @@ fn horizons(asked: &[u32], protocol: Protocol) -> Result<Vec<u32>> {
     })
 }
 
-fn read(args: &EvaluateArgs) -> Result<(Series, Split)> {
+fn read(args: &EvaluateArgs, zone: &TimeZone) -> Result<(Series, Split)> {
     let file = |path: &Path, start| {
         let size = std::fs::metadata(path).with_context(|| path.display().to_string())?.len();
         let bar = bar(size, "{msg} {wide_bar} {bytes}/{total_bytes}");
         bar.set_message(format!("reading {}", path.display()));
-        let read = args.wide.read(path, start, &bar);
+        let read = args.wide.read(path, start, zone, &bar);
         bar.finish_and_clear();
         read
     };
@@ -189,14 +187,12 @@ fn read(args: &EvaluateArgs) -> Result<(Series, Split)> {
                 Some(start) => start,
                 None => {
                     let end = jiff::Timestamp::from_millisecond((end - 1) * predictor::forecast::STEP_MS)?;
-                    args.wide.time_zone.to_datetime(end)
+                    zone.to_datetime(end)
                 }
             };
             let wide = train.join(file(path, start)?)?;
             let begins = usize::try_from(
-                args.wide.time_zone.to_ambiguous_timestamp(start).compatible()?.as_millisecond().div_euclid(300_000)
-                    + 1
-                    - wide.first,
+                zone.to_ambiguous_timestamp(start).compatible()?.as_millisecond().div_euclid(300_000) + 1 - wide.first,
             )?;
             // Errors are measured on the last tenth of the training file, which the trees do not see.
             let held_out = windows - windows / 10..windows;
@@ -212,7 +208,8 @@ fn read(args: &EvaluateArgs) -> Result<(Series, Split)> {
 /// Shares of the windows that have a full past and future, as the literature on METR-LA counts them.
 fn by_shares(windows: usize, shares: &[u32]) -> Result<Split> {
     let [fit, held_out, test] = *shares else { bail!("--shares: three numbers, like 70,10,20") };
-    ensure!(fit + held_out + test == 100 && fit > 0 && test > 0, "--shares: they make 100 %, like 70,10,20");
+    let sum: u64 = shares.iter().map(|share| u64::from(*share)).sum();
+    ensure!(sum == 100 && fit > 0 && test > 0, "--shares: they make 100 %, like 70,10,20");
     let all = windows.checked_sub(PAST + FUTURE - 1).filter(|all| *all >= 100);
     let all = all.with_context(|| format!("{windows} windows are too few to fit to and score: give days"))?;
     let share = |percent: u32| (all * percent as usize + 50) / 100;

@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use common::config::Config;
 use common::model::SpeedUnit;
 use indicatif::ProgressBar;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use predictor::Settings;
 use predictor::forecast::STEP_MS;
+use predictor::forecast::calendar::LocalTime;
 
 use crate::replay::Unit;
 
@@ -25,9 +28,9 @@ pub struct WideArgs {
     /// The unit of the speeds
     #[arg(long, value_enum, default_value = "kmh")]
     pub unit: Unit,
-    /// The zone of the start times, whose clock people commute by
-    #[arg(long, default_value = "UTC", value_parser = crate::replay::zone)]
-    pub time_zone: TimeZone,
+    /// The zone of the start times, whose clock people commute by [default: the predictor's, by the settings]
+    #[arg(long, value_parser = crate::replay::zone)]
+    time_zone: Option<TimeZone>,
     /// A speed of 0 is a missing reading, not a stopped road
     #[arg(long)]
     pub zero_is_missing: bool,
@@ -52,17 +55,27 @@ pub struct Wide {
 }
 
 impl WideArgs {
+    /// The clock that profiles follow.
+    pub fn time(&self, config: &Config) -> LocalTime {
+        let LocalTime { zone, holidays } = Settings::from(config).time;
+        LocalTime { zone: self.time_zone.clone().unwrap_or(zone), holidays }
+    }
+
     /// Reads a file whose first row is of `start`, local time. Steps shorter than five minutes are averaged; of longer
     /// ones each reading stands in the five minutes that it begins.
     ///
     /// # Errors
     /// If it can not be read: where and why.
-    pub fn read(&self, path: &Path, start: DateTime, bar: &ProgressBar) -> Result<Wide> {
+    pub fn read(&self, path: &Path, start: DateTime, zone: &TimeZone, bar: &ProgressBar) -> Result<Wide> {
         let what = || path.display().to_string();
-        let start_ms = self.time_zone.to_ambiguous_timestamp(start).compatible()?.as_millisecond();
+        ensure!((1_000..=3_600_000).contains(&self.step), "--step: 1s to 1h");
+        let start_ms = zone.to_ambiguous_timestamp(start).compatible()?.as_millisecond();
         let mut rows = csv::ReaderBuilder::new().flexible(false).from_path(path).with_context(what)?;
         let ids: Vec<String> = rows.headers().with_context(what)?.iter().map(|id| id.trim().to_owned()).collect();
         ensure!(!ids.is_empty() && ids.iter().all(|id| !id.is_empty()), "{}: the header must name the sensors", what());
+        if let Some(id) = ids.iter().enumerate().find_map(|(i, id)| ids[..i].contains(id).then_some(id)) {
+            bail!("{}: sensor {id} has two columns", what());
+        }
         let unit = if self.unit == Unit::Mph { SpeedUnit::Mph } else { SpeedUnit::Kmh };
         let first = start_ms.div_euclid(STEP_MS) + 1;
         // Sum and number of the readings in a window.

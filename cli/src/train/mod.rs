@@ -1,6 +1,6 @@
 //! `traffic train`: fits a model, publishes it, and promotes it if it is better than the current one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -8,9 +8,8 @@ use common::worker::Process;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 use predictor::evaluate::HorizonReport;
-use predictor::forecast::calendar::LocalTime;
-use predictor::forecast::network::Edge;
 use predictor::forecast::series::Series;
 use predictor::registry::{Automatic, Registry};
 use predictor::train::Stage;
@@ -70,13 +69,14 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     ensure!((-1.0..1.0).contains(&args.margin), "--margin {}: a share like 0.01", args.margin);
     let registry = Registry::configured(process)?;
     let mut settings = Settings::from(&process.config);
-    let (series, edges) = match &args.csv {
+    let series = match &args.csv {
         Some(path) => {
-            settings.time = LocalTime { zone: args.wide.time_zone.clone(), ..settings.time };
-            from_csv(args, path)?
+            settings.time = args.wide.time(&process.config);
+            from_csv(args, path, &settings.time.zone)?
         }
-        None => (from_archive(args, process)?, Vec::new()),
+        None => from_archive(args, process)?,
     };
+    let edges = edges(&args.wide, &series)?;
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("{msg:8} {wide_bar} {pos}/{len}, {eta} left").expect("a template"));
     let progress = |stage: Stage, done: u64, all: u64| {
@@ -104,13 +104,11 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
     Ok(())
 }
 
-fn from_csv(args: &TrainArgs, path: &std::path::Path) -> Result<(Series, Vec<Edge>)> {
+fn from_csv(args: &TrainArgs, path: &Path, zone: &TimeZone) -> Result<Series> {
     let start = args.start.context("--start says when the first row was")?;
-    let wide = args.wide.read(path, start, &ProgressBar::hidden())?;
+    let wide = args.wide.read(path, start, zone, &ProgressBar::hidden())?;
     let name = |(sensor, speeds): (String, Vec<f32>)| (args.wide.segment(&sensor), speeds);
-    let series = Series::new(wide.first, wide.columns.into_iter().map(name).collect());
-    let edges = edges(&args.wide, &series)?;
-    Ok((series, edges))
+    Ok(Series::new(wide.first, wide.columns.into_iter().map(name).collect()))
 }
 
 fn from_archive(args: &TrainArgs, process: &Process) -> Result<Series> {

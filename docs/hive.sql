@@ -66,6 +66,7 @@ CREATE EXTERNAL TABLE IF NOT EXISTS predictions (
   `prediction_horizon` bigint,
   `target_timestamp` timestamp,
   `predicted_speed` double,
+  `predicted_volume` bigint,
   `current_speed` double,
   `predicted_congestion_level` string,
   `speed_lower` double,

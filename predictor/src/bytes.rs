@@ -1,6 +1,6 @@
 //! Little-endian fields, one after the other, behind a format version.
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Writes fields.
 pub struct Writer<'b>(&'b mut Vec<u8>);
@@ -35,6 +35,10 @@ impl<'b> Writer<'b> {
     }
 
     pub fn f32(&mut self, value: f32) {
+        self.bytes(&value.to_le_bytes());
+    }
+
+    pub fn u16(&mut self, value: u16) {
         self.bytes(&value.to_le_bytes());
     }
 
@@ -83,6 +87,10 @@ impl<'a> Reader<'a> {
 
     pub fn u8(&mut self) -> Option<u8> {
         self.bytes::<1>().map(|[byte]| byte)
+    }
+
+    pub fn u16(&mut self) -> Option<u16> {
+        self.bytes().map(u16::from_le_bytes)
     }
 
     pub fn i64(&mut self) -> Option<i64> {

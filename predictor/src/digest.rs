@@ -46,13 +46,16 @@ impl Block {
         out.u32(u32::try_from(self.segments.len()).unwrap_or(u32::MAX));
         for (id, s) in &self.segments {
             out.text(id);
-            out.bytes(&[s.age, s.missing, u8::from(s.profiled) << 7 | u8::try_from(s.ahead.len()).unwrap_or(0)]);
+            let horizons = u8::try_from(s.ahead.len()).unwrap_or(0);
+            let flags = u8::from(s.profiled) << 7 | u8::from(!s.volumes.is_empty()) << 6;
+            out.bytes(&[s.age, s.missing, flags | horizons]);
             let hour = [s.low_1h, s.high_1h, s.deviation_1h, s.deviation_20min, s.top_4h];
             let means = [s.mean_1h, s.mean_4h, s.mean_24h, s.mean_7d, s.usual_now];
             let unusual = [s.unusual_1h, s.unusual_4h, s.yesterday];
             let own = [s.filled].into_iter().chain(s.lags).chain(hour).chain(means).chain(s.unusual).chain(unusual);
             let ahead = s.ahead.iter().flat_map(|a| [a.usual, a.spread, a.halfway, a.after, a.yesterday]);
             own.chain(ahead).for_each(|speed| out.speed(speed));
+            s.volumes.iter().for_each(|vehicles| out.u16(*vehicles));
         }
     }
 
@@ -83,11 +86,14 @@ fn decode_snapshot(fields: &mut Reader<'_>) -> Option<Snapshot> {
     let [mean_1h, mean_4h, mean_24h, mean_7d, usual_now] = all(&mut speed)?;
     let unusual = all(&mut speed)?;
     let [unusual_1h, unusual_4h, yesterday] = all(&mut speed)?;
-    let mut ahead = Vec::with_capacity(usize::from(horizons & 0x7f));
-    for _ in 0..horizons & 0x7f {
+    let (flags, horizons) = (horizons & 0xc0, horizons & 0x3f);
+    let mut ahead = Vec::with_capacity(usize::from(horizons));
+    for _ in 0..horizons {
         let [usual, spread, halfway, after, yesterday] = all(&mut speed)?;
         ahead.push(Ahead { usual, spread, halfway, after, yesterday });
     }
+    let counted = if flags & 0x40 == 0 { 0 } else { horizons };
+    let volumes = (0..counted).map(|_| fields.u16()).collect::<Option<_>>()?;
     Some(Snapshot {
         measured: if age == 0 { filled } else { f32::NAN },
         filled,
@@ -109,7 +115,8 @@ fn decode_snapshot(fields: &mut Reader<'_>) -> Option<Snapshot> {
         unusual_4h,
         yesterday,
         ahead,
-        profiled: horizons & 0x80 != 0,
+        volumes,
+        profiled: flags & 0x80 != 0,
     })
 }
 
@@ -218,6 +225,7 @@ mod tests {
                 unusual_4h: -0.5,
                 yesterday: 58.0,
                 ahead: vec![ahead(61.0), ahead(62.0), ahead(63.0)],
+                volumes: if i == 0 { vec![1, 500, 65_534] } else { Vec::new() },
                 profiled: i == 0,
             };
             (format!("S{i}").into(), snapshot)
@@ -230,7 +238,8 @@ mod tests {
         let (block, mut bytes) = (block(3, 5_000_000, &[40.5, 80.25]), Vec::new());
         block.encode(&mut bytes);
         assert_eq!(format!("{:?}", Block::decode(&bytes)), format!("{:?}", Some(block)));
-        assert!(bytes.len() / 2 <= 100, "{}", bytes.len());
+        // And two bytes for each volume.
+        assert!(bytes.len() <= 2 * 100 + 3 * 2, "{}", bytes.len());
         for cut in 0..bytes.len() {
             assert_eq!(Block::decode(&bytes[..cut]), None);
         }

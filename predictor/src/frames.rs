@@ -1,9 +1,12 @@
 //! A partition's frames: one per window end, closed in order. Closing a frame scores the forecasts whose truth has
 //! come, learns from them, and makes the next ones. What comes out follows from the blocks alone.
 
+mod scores;
 mod state;
+mod trial;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use common::model::QUANTILES;
 
@@ -15,6 +18,10 @@ use crate::forecast::regression::{FEATURES, Regression, features};
 use crate::forecast::residuals::{Distribution, Residuals};
 use crate::forecast::snapshot::Snapshot;
 use crate::forecast::{STEP_MIN, profile};
+use crate::live::{AtWork, Live};
+
+pub use scores::{Duel, Score};
+use trial::Trial;
 
 /// Windows between two fits: an hour.
 const FIT_EVERY: i64 = profile::BINS_PER_HOUR as i64;
@@ -29,15 +36,6 @@ const LEAST_KMH: f64 = 0.5;
 const MOST_KMH: f64 = 200.0;
 /// "Close to the forecast", km/h.
 const CLOSE_KMH: f64 = 10.0;
-
-/// How live forecasts did, summed over all that were scored: absolute errors in km/h.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Score {
-    pub scored: f64,
-    pub error: f64,
-    /// The same of the last value as forecast.
-    pub persistence_error: f64,
-}
 
 /// What made a forecast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,41 +78,10 @@ struct Horizon {
     spread: f64,
     trials: [Trial; REGIMES],
     score: Score,
-}
-
-/// How far from the fallback towards the regression a forecast is put: what did best lately, by regime, with all of
-/// them tried on everything.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-struct Trial {
-    /// Windows in which they were scored.
-    windows: f64,
-    /// Recent mean absolute errors, km/h, of [`Trial::SHARES`].
-    errors: [f64; 3],
-}
-
-impl Trial {
-    const SHARES: [f64; 3] = [0.0, 0.5, 1.0];
-    /// Windows that an error remembers: two hours, so that a rush hour is judged by itself.
-    const MEMORY: f64 = 24.0;
-    /// Fewer windows than this prove nothing.
-    const ENOUGH: f64 = 12.0;
-
-    /// Mean absolute errors of one window.
-    fn add(&mut self, errors: [f64; 3]) {
-        self.windows += 1.0;
-        let share = 1.0 / self.windows.min(Self::MEMORY);
-        for (recent, error) in self.errors.iter_mut().zip(errors) {
-            *recent += (error - *recent) * share;
-        }
-    }
-
-    fn share(&self) -> f64 {
-        if self.windows < Self::ENOUGH {
-            return 0.0;
-        }
-        let best = self.errors.iter().zip(Self::SHARES).min_by(|a, b| a.0.total_cmp(b.0));
-        best.map_or(0.0, |(_, share)| share)
-    }
+    /// The same of the present model's forecasts, and lately.
+    recent: Score,
+    /// The present challenger's forecasts beside what was published.
+    duel: Duel,
 }
 
 impl Horizon {
@@ -129,6 +96,8 @@ impl Horizon {
             spread,
             trials: [Trial::default(); REGIMES],
             score: Score::default(),
+            recent: Score::default(),
+            duel: Duel::default(),
         }
     }
 
@@ -136,6 +105,9 @@ impl Horizon {
         i64::from(self.minutes / STEP_MIN)
     }
 }
+
+/// By horizon and place in the block; `None` for a segment that the model does not know.
+type Estimates = Vec<Vec<Option<Estimate>>>;
 
 /// A segment's mean absolute residual by regime, and how many it was learnt from.
 type Spreads = Vec<[(f32, f32); REGIMES]>;
@@ -152,12 +124,17 @@ struct Made {
     /// … and where fallback and regression would have put it.
     fallback: f32,
     regression: f32,
+    /// What the challenger said; kept only as long as the process lives.
+    challenger: f32,
 }
 
 /// The forecasts of a frame, kept until their truth has come.
 #[derive(Debug, Clone)]
 struct Sent {
     network: Network,
+    /// Versions of model and challenger; empty if there was none.
+    by: Box<str>,
+    challenger: Box<str>,
     /// By segment as in the partition's block, then by horizon.
     made: Vec<Made>,
 }
@@ -169,6 +146,9 @@ pub struct Frames {
     horizons: Vec<Horizon>,
     /// The newest frame that has closed.
     closed: Option<i64>,
+    /// Versions that `recent` and `duel` are of; empty before the first.
+    model: Box<str>,
+    challenger: Box<str>,
     sent: BTreeMap<i64, Sent>,
     /// Frames that have closed since the last commit.
     fresh: Vec<i64>,
@@ -187,6 +167,8 @@ impl Frames {
             partition,
             horizons,
             closed: None,
+            model: Box::default(),
+            challenger: Box::default(),
             sent: BTreeMap::new(),
             fresh: Vec::new(),
             spreads: BTreeMap::new(),
@@ -212,11 +194,27 @@ impl Frames {
         self.horizons.iter().map(|horizon| (horizon.minutes, horizon.score))
     }
 
+    /// How the forecasts of the model with this version did lately, by horizon in minutes.
+    pub fn recent<'a>(&'a self, version: &str) -> impl Iterator<Item = (u32, Score)> + use<'a> {
+        let is_its = &*self.model == version;
+        self.horizons.iter().filter(move |_| is_its).map(|horizon| (horizon.minutes, horizon.recent))
+    }
+
+    /// How the challenger with this version did beside what was published, over all horizons.
+    #[must_use]
+    pub fn duel(&self, version: &str) -> Duel {
+        let mut sum = Duel::default();
+        if &*self.challenger == version {
+            self.horizons.iter().for_each(|horizon| sum.merge(&horizon.duel));
+        }
+        sum
+    }
+
     /// Closes the next frame; `each` gets every segment's snapshot and forecasts.
     pub fn close(
         &mut self,
         digests: &Digests,
-        model: Option<&Model>,
+        at_work: &AtWork,
         time: &LocalTime,
         each: &mut dyn FnMut(&str, &Snapshot, &[Forecast]),
     ) {
@@ -225,6 +223,7 @@ impl Frames {
         self.dirty = true;
         // A window that the partition jumped over has no block.
         let Some(block) = digests.block(self.partition, step) else { return };
+        self.notice(at_work);
         for h in 0..self.horizons.len() {
             self.score(h, step, block, digests);
         }
@@ -232,25 +231,39 @@ impl Frames {
             horizon.regression.fade();
             horizon.residuals.fade();
             horizon.model_residuals.iter_mut().for_each(Residuals::fade);
+            horizon.recent.fade();
             if step % FIT_EVERY == 0 {
                 horizon.regression.fit();
             }
         }
-        let estimates = model.map_or_else(Vec::new, |model| self.estimate(model, block, digests, time));
-        self.forecast(step, block, digests.network(step), &estimates, each);
+        let of = |live: &Option<Arc<Live>>, frames: &mut Self| {
+            live.as_ref().map_or_else(Vec::new, |live| frames.estimate(&live.model, block, digests, time))
+        };
+        let (estimates, challenger) = (of(&at_work.live, self), of(&at_work.challenger, self));
+        if let Some(live) = &at_work.live {
+            self.begin_residuals(&live.model, &estimates);
+        }
+        self.forecast(step, block, digests.network(step), [&estimates, &challenger], each);
         let longest = self.horizons.iter().map(Horizon::steps).max().unwrap_or(0);
         self.sent.retain(|sent, _| *sent > step - longest);
     }
 
-    /// What the model makes of the block's segments, by horizon and place in the block; `None` for those it does not
-    /// know.
-    fn estimate(
-        &mut self,
-        model: &Model,
-        block: &Block,
-        digests: &Digests,
-        time: &LocalTime,
-    ) -> Vec<Vec<Option<Estimate>>> {
+    /// What other models did before says nothing of these.
+    fn notice(&mut self, at_work: &AtWork) {
+        let version = |live: &Option<Arc<Live>>| live.as_ref().map_or_else(Box::default, |live| live.version.clone());
+        let (model, challenger) = (version(&at_work.live), version(&at_work.challenger));
+        if self.model != model {
+            self.horizons.iter_mut().for_each(|horizon| horizon.recent = Score::default());
+            self.model = model;
+        }
+        if self.challenger != challenger {
+            self.horizons.iter_mut().for_each(|horizon| horizon.duel = Duel::default());
+            self.challenger = challenger;
+        }
+    }
+
+    /// What a model makes of the block's segments.
+    fn estimate(&mut self, model: &Model, block: &Block, digests: &Digests, time: &LocalTime) -> Estimates {
         let mut segments = vec![None; model.segments.len()];
         for (id, snapshot) in digests.segments(block.step) {
             if let Some(index) = model.index(id) {
@@ -261,7 +274,7 @@ impl Frames {
             Frame { now: Slot::of(block.step, time), segments: &segments, network: digests.network(block.step) };
         let indices: Vec<Option<usize>> = block.segments.iter().map(|(id, _)| model.index(id)).collect();
         let (rows, estimates) = (&mut self.rows, &mut self.estimates);
-        let of = |(h, horizon): (usize, &mut Horizon)| {
+        let of = |(h, horizon): (usize, &Horizon)| {
             let Some(fitted) = model.horizon(horizon.minutes) else { return vec![None; indices.len()] };
             rows.clear();
             for ((_, snapshot), index) in block.segments.iter().zip(&indices) {
@@ -272,13 +285,22 @@ impl Frames {
             if rows.is_empty() {
                 return vec![None; indices.len()];
             }
-            #[expect(clippy::cast_precision_loss, reason = "a number of segments")]
-            horizon.model_residuals.get_or_insert_with(|| fitted.residuals.as_if_steady(rows.len() as f64));
             rows.estimate(fitted, estimates);
             let mut estimates = estimates.iter().copied();
             indices.iter().map(|index| index.and_then(|_| estimates.next())).collect()
         };
-        self.horizons.iter_mut().enumerate().map(of).collect()
+        self.horizons.iter().enumerate().map(of).collect()
+    }
+
+    /// The errors of the first model's first frame are taken to be those that it made on the days held out.
+    fn begin_residuals(&mut self, model: &Model, estimates: &Estimates) {
+        for (horizon, estimates) in self.horizons.iter_mut().zip(estimates) {
+            let (rows, fitted) = (estimates.iter().flatten().count(), model.horizon(horizon.minutes));
+            if let Some(fitted) = fitted.filter(|_| rows > 0) {
+                #[expect(clippy::cast_precision_loss, reason = "a number of segments")]
+                horizon.model_residuals.get_or_insert_with(|| fitted.residuals.as_if_steady(rows as f64));
+            }
+        }
     }
 
     /// Compares what was forecast for this window with what it became, and learns from it.
@@ -303,9 +325,14 @@ impl Frames {
             if let Some(residuals) = horizon.model_residuals.as_mut().filter(|_| !model.is_nan()) {
                 residuals.add((speed - model) / model_expected);
             }
-            horizon.score.scored += 1.0;
-            horizon.score.error += (speed - f64::from(made.published)).abs();
-            horizon.score.persistence_error += (speed - filled).abs();
+            let (error, persistence_error) = ((speed - f64::from(made.published)).abs(), (speed - filled).abs());
+            horizon.score.add(error, persistence_error);
+            if sent.by == self.model && !model.is_nan() {
+                horizon.recent.add(error, persistence_error);
+            }
+            if sent.challenger == self.challenger && !made.challenger.is_nan() {
+                horizon.duel.add(error, (speed - f64::from(made.challenger)).abs());
+            }
             spread += residual.abs();
             residuals += 1.0;
             if !regression.is_nan() {
@@ -337,7 +364,7 @@ impl Frames {
         step: i64,
         block: &Block,
         network: Network,
-        estimates: &[Vec<Option<Estimate>>],
+        [estimates, challenger]: [&Estimates; 2],
         each: &mut dyn FnMut(&str, &Snapshot, &[Forecast]),
     ) {
         let shapes: Vec<[Shape; 2]> = self
@@ -345,7 +372,8 @@ impl Frames {
             .iter()
             .map(|h| [&h.residuals, h.model_residuals.as_ref().unwrap_or(&h.residuals)].map(Shape::of))
             .collect();
-        let mut sent = Sent { network, made: Vec::with_capacity(block.segments.len() * self.horizons.len()) };
+        let made = Vec::with_capacity(block.segments.len() * self.horizons.len());
+        let mut sent = Sent { network, by: self.model.clone(), challenger: self.challenger.clone(), made };
         let mut forecasts = Vec::with_capacity(self.horizons.len());
         for (i, (id, snapshot)) in block.segments.iter().enumerate() {
             forecasts.clear();
@@ -357,7 +385,7 @@ impl Frames {
                 let trusted = regression.filter(|_| share > 0.0);
                 let center = trusted.map_or(fallback, |regression| between(fallback, regression, share));
                 let spread = blend(own.map(|own| own[h][regime]), horizon.spread);
-                let estimate = estimates.get(h).and_then(|of| of[i]);
+                let [estimate, challenger] = [estimates, challenger].map(|all| all.get(h).and_then(|of| of[i]));
                 let forecast = match (estimate, trusted) {
                     (Some(Estimate { center, spread }), _) => {
                         shapes[h][1].around(horizon.minutes, Maker::Model, f64::from(center), f64::from(spread))
@@ -372,6 +400,16 @@ impl Frames {
                     stand_in: [center as f32, spread as f32],
                     fallback: fallback as f32,
                     regression: regression.unwrap_or(f64::NAN) as f32,
+                    challenger: challenger.map_or(f32::NAN, |estimate| {
+                        shapes[h][1]
+                            .around(
+                                horizon.minutes,
+                                Maker::Model,
+                                f64::from(estimate.center),
+                                f64::from(estimate.spread),
+                            )
+                            .median() as f32
+                    }),
                 });
                 forecasts.push(forecast);
             }

@@ -6,7 +6,7 @@ use common::stream::{Machine, Outbox, Record, Records, Tick};
 
 use crate::Settings;
 use crate::digest::{Block, Digests};
-use crate::frames::Score;
+use crate::frames::{Duel, Score};
 use crate::live::Slot;
 use crate::partition::Partition;
 
@@ -18,29 +18,37 @@ pub const DIGEST: usize = 1;
 /// The predictor's logic.
 pub struct Predictor {
     settings: Settings,
-    /// The model that forecasts; it may change between frames.
-    model: Slot,
+    /// The models that forecast; they may change between frames.
+    models: Slot,
     partitions: BTreeMap<u32, Partition>,
     digests: Digests,
 }
 
 impl Predictor {
     #[must_use]
-    pub fn new(settings: Settings, model: Slot) -> Self {
-        Self { settings, model, partitions: BTreeMap::new(), digests: Digests::default() }
+    pub fn new(settings: Settings, models: Slot) -> Self {
+        Self { settings, models, partitions: BTreeMap::new(), digests: Digests::default() }
     }
 
     /// How live forecasts of the assigned partitions did, by horizon in minutes.
     #[must_use]
     pub fn scores(&self) -> BTreeMap<u32, Score> {
-        let mut sums: BTreeMap<u32, Score> = BTreeMap::new();
-        for (horizon, score) in self.partitions.values().flat_map(Partition::scores) {
-            let sum = sums.entry(horizon).or_default();
-            sum.scored += score.scored;
-            sum.error += score.error;
-            sum.persistence_error += score.persistence_error;
-        }
-        sums
+        merge(self.partitions.values().flat_map(Partition::scores))
+    }
+
+    /// How the forecasts of the model at work did lately, by horizon in minutes.
+    #[must_use]
+    pub fn recent(&self) -> BTreeMap<u32, Score> {
+        let Some(live) = self.models.get() else { return BTreeMap::new() };
+        merge(self.partitions.values().flat_map(|partition| partition.recent(&live.version)))
+    }
+
+    /// How the challenger with this version did beside what was published.
+    #[must_use]
+    pub fn duel(&self, version: &str) -> Duel {
+        let mut sum = Duel::default();
+        self.partitions.values().for_each(|partition| sum.merge(&partition.duel(version)));
+        sum
     }
 
     /// Segments of the assigned partitions, and aggregates that could not be read.
@@ -55,11 +63,17 @@ impl Predictor {
     }
 
     fn close_frames(&mut self, now_ms: i64, out: &mut Outbox) {
-        let live = self.model.get();
+        let at_work = self.models.at_work();
         for partition in self.partitions.values_mut() {
-            partition.close_frames(&self.digests, live.as_deref(), now_ms, &self.settings, out);
+            partition.close_frames(&self.digests, &at_work, now_ms, &self.settings, out);
         }
     }
+}
+
+fn merge(scores: impl Iterator<Item = (u32, Score)>) -> BTreeMap<u32, Score> {
+    let mut sums: BTreeMap<u32, Score> = BTreeMap::new();
+    scores.for_each(|(horizon, score)| sums.entry(horizon).or_default().merge(&score));
+    sums
 }
 
 impl Machine for Predictor {
@@ -76,7 +90,7 @@ impl Machine for Predictor {
 
     fn records(&mut self, records: &Records<'_>, _now_ms: i64, out: &mut Outbox) {
         let Some(state) = self.partitions.get_mut(&records.partition) else { return };
-        let live = self.model.get();
+        let live = self.models.get();
         for record in records.iter() {
             state.record(&record, live.as_deref(), &self.settings, out);
         }

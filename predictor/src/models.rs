@@ -5,7 +5,8 @@ use std::time::Duration;
 use common::worker::{Ended, Failure, Process};
 
 use crate::forecast::artifact::{self, FORMAT};
-use crate::registry::{Change, Loaded, Registry, Watcher, in_use};
+use crate::live::HeldOut;
+use crate::registry::{Change, LAST_VALUE, Loaded, Metadata, Registry, Watcher, in_use};
 use crate::{Live, Slot};
 
 /// How often it is asked whether it is time to look.
@@ -72,7 +73,8 @@ impl Models {
         match artifact::decode(&loaded.model) {
             Ok(model) => {
                 let (segments, before) = (model.segments.len(), self.slot.get());
-                self.slot.put(Some(Live { version: version.to_string().into(), model }));
+                let held_out = held_out(&loaded.metadata);
+                self.slot.put(Some(Live { version: version.to_string().into(), model, held_out }));
                 in_use(before.as_deref().map(|live| &*live.version), &version.to_string());
                 metrics::counter!("traffic_models_taken_total").increment(1);
                 tracing::info!(%version, segments, "model {version} forecasts from the next window on: {segments} segments");
@@ -80,6 +82,17 @@ impl Models {
             Err(error) => refused(&format!("model {version}: {error}")),
         }
     }
+}
+
+/// What the model did on the days held out, as far as its trainer tells.
+fn held_out(metadata: &Metadata) -> Vec<HeldOut> {
+    let last_values = metadata.description.baselines.get(LAST_VALUE).map_or(&[][..], Vec::as_slice);
+    let of = |score: &crate::registry::Score| {
+        let same = |other: &&crate::registry::Score| other.horizon_minutes == score.horizon_minutes;
+        let last_value = last_values.iter().find(same)?.mae_kmh;
+        Some(HeldOut { horizon: score.horizon_minutes, model: score.mae_kmh, last_value })
+    };
+    metadata.description.metrics.iter().filter_map(of).collect()
 }
 
 fn refused(error: &dyn std::fmt::Display) {

@@ -15,11 +15,11 @@ use crate::digest::{AHEAD, Block, Digests};
 use crate::forecast::STEP_MS;
 use crate::forecast::calendar::Calendar;
 use crate::forecast::snapshot::Snapshot;
-use crate::frames::{Forecast, Frames, Maker, Score};
-use crate::live::Live;
+use crate::frames::{Duel, Forecast, Frames, Maker, Score};
+use crate::live::{AtWork, Live};
 use crate::machine::{DIGEST, PREDICTIONS};
 use crate::queue::{Input, Queue};
-use crate::segment::{Light, Segment, decode_hour, encode_hour};
+use crate::segment::{Light, Segment};
 
 /// The version of what is learnt while running.
 const MODEL_VERSION: &str = "v0.1.0";
@@ -107,6 +107,17 @@ impl Partition {
         self.frames.scores()
     }
 
+    /// How the forecasts of the model with this version did lately, by horizon in minutes.
+    pub fn recent<'a>(&'a self, version: &str) -> impl Iterator<Item = (u32, Score)> + use<'a> {
+        self.frames.recent(version)
+    }
+
+    /// How a challenger did beside what was published.
+    #[must_use]
+    pub fn duel(&self, version: &str) -> Duel {
+        self.frames.duel(version)
+    }
+
     /// A record of the aggregates' topic.
     pub fn record(&mut self, record: &Record<'_>, live: Option<&Live>, settings: &Settings, out: &mut Outbox) {
         let input = match (record.watermark_ms(), record.value) {
@@ -146,9 +157,11 @@ impl Partition {
                 out.hurry();
             }
             match self.queue.pop() {
-                Some(Input::Aggregate { segment, step, speed, position }) => {
+                Some(Input::Aggregate { segment, step, speed, vehicles, position }) => {
                     let light = light(&segment, live, settings);
-                    self.hear(segment, step, speed, position, light);
+                    let segment = self.hearing(segment, step);
+                    segment.position = position.or(segment.position);
+                    segment.hear(step, (speed, vehicles), light);
                 }
                 Some(Input::Marker(step)) => {
                     self.marker = Some(step).filter(|step| self.passed.is_none_or(|passed| *step > passed));
@@ -159,14 +172,14 @@ impl Partition {
         }
     }
 
-    fn hear(&mut self, segment: Box<str>, step: i64, speed: f32, position: Option<(f64, f64)>, light: Light<'_>) {
+    /// The segment that a window's aggregate is of.
+    fn hearing(&mut self, segment: Box<str>, step: i64) -> &mut Segment {
         let passed = self.passed.unwrap_or(step - 1).min(step - 1);
         let segment = self.segments.entry(segment).or_insert_with(|| Segment::new(passed));
-        segment.position = position.or(segment.position);
         if let Some(passed) = self.passed {
             segment.catch_up(passed);
         }
-        segment.hear(step, speed, light);
+        segment
     }
 
     /// The next window end to pass on the way to a marker. Of a long silence only the end is gone through window by
@@ -227,11 +240,12 @@ impl Partition {
     pub fn close_frames(
         &mut self,
         digests: &Digests,
-        live: Option<&Live>,
+        at_work: &AtWork,
         now_ms: i64,
         settings: &Settings,
         out: &mut Outbox,
     ) {
+        let live = at_work.live.as_deref();
         while let (Some(passed), Some(closed)) = (self.passed, self.frames.closed()) {
             let step = closed + 1;
             // Our own block comes back once it is committed.
@@ -242,10 +256,11 @@ impl Partition {
             self.waiting = None;
             let (segments, bytes, partition) = (&self.segments, &mut self.bytes, self.number);
             let version = live.map_or(MODEL_VERSION, |live| &live.version);
-            self.frames.close(digests, live.map(|live| &live.model), &settings.time, &mut |id, snapshot, forecasts| {
+            self.frames.close(digests, at_work, &settings.time, &mut |id, snapshot, forecasts| {
                 let position = segments.get(id).and_then(|segment| segment.position);
-                for forecast in forecasts {
-                    emit(partition, (id, position), step, snapshot, forecast, version, bytes, out);
+                for (h, forecast) in forecasts.iter().enumerate() {
+                    let volume = snapshot.volumes.get(h).copied();
+                    emit(partition, (id, position), step, snapshot, (forecast, volume), version, bytes, out);
                 }
             });
             out.hurry();
@@ -285,9 +300,8 @@ impl Partition {
                 segment.encode(bytes);
                 out.put(number, &segment_key(id), bytes);
             }
-            for hour in segment.dirty_hours.drain(..) {
-                if let Some(readings) = segment.profile.hour(hour) {
-                    encode_hour(readings, bytes);
+            for hour in std::mem::take(&mut segment.dirty_hours) {
+                if segment.encode_hour(hour, bytes).is_some() {
                     out.put(number, &hour_key(id, hour), bytes);
                 }
             }
@@ -324,7 +338,7 @@ impl Partition {
             ([HOUR, hour, id @ ..], value) => {
                 let (Ok(id), hour) = (std::str::from_utf8(id), usize::from(*hour)) else { return };
                 if hour < crate::forecast::profile::HOURS && (value.is_some() || self.segments.contains_key(id)) {
-                    self.segment(id).profile.restore(hour, value.and_then(decode_hour));
+                    self.segment(id).restore_hour(hour, value);
                 }
             }
             _ => {}
@@ -372,7 +386,7 @@ fn emit(
     (id, position): (&str, Option<(f64, f64)>),
     step: i64,
     snapshot: &Snapshot,
-    forecast: &Forecast,
+    (forecast, volume): (&Forecast, Option<u16>),
     version: &str,
     bytes: &mut Vec<u8>,
     out: &mut Outbox,
@@ -393,6 +407,7 @@ fn emit(
         prediction_horizon: forecast.horizon,
         target_timestamp: made_ms + i64::from(forecast.horizon) * 60_000,
         predicted_speed: speed,
+        predicted_volume: volume.map(u32::from),
         current_speed: rounded(f64::from(snapshot.filled)),
         predicted_congestion_level: CongestionLevel::of(speed),
         uncertainty_bounds: UncertaintyBounds {

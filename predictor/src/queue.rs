@@ -8,12 +8,13 @@ use common::model::{Aggregate, Position};
 use crate::bytes::{Reader, Writer};
 use crate::forecast::STEP_MS;
 use crate::forecast::snapshot::fixed;
+use crate::forecast::volume::counted;
 
 /// What a record of the aggregates' topic says.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
-    /// A window's speed, [`fixed`] km/h, and where the segment is.
-    Aggregate { segment: Box<str>, step: i64, speed: f32, position: Option<(f64, f64)> },
+    /// A window's speed, [`fixed`] km/h, its vehicles, and where the segment is.
+    Aggregate { segment: Box<str>, step: i64, speed: f32, vehicles: u16, position: Option<(f64, f64)> },
     /// Complete up to this window end, in windows since the epoch.
     Marker(i64),
 }
@@ -25,16 +26,18 @@ impl Input {
         let speed = fixed(aggregate.avg_speed?);
         let position = aggregate.coordinates.map(|Position { latitude, longitude }| (latitude, longitude));
         let step = aggregate.window_end.div_euclid(STEP_MS);
-        Some(Self::Aggregate { segment: (&*aggregate.segment_id).into(), step, speed, position })
+        let vehicles = counted(aggregate.vehicle_count);
+        Some(Self::Aggregate { segment: (&*aggregate.segment_id).into(), step, speed, vehicles, position })
     }
 
     fn encode(&self, into: &mut Vec<u8>) {
         let mut out = Writer::new(into);
         match self {
             Self::Marker(step) => out.i64(*step),
-            Self::Aggregate { segment, step, speed, position } => {
+            Self::Aggregate { segment, step, speed, vehicles, position } => {
                 out.i64(*step);
                 out.f32(*speed);
+                out.u16(*vehicles);
                 let (latitude, longitude) = position.unwrap_or((f64::NAN, f64::NAN));
                 out.f64(latitude);
                 out.f64(longitude);
@@ -47,9 +50,9 @@ impl Input {
         let mut fields = Reader::new(bytes)?;
         let step = fields.i64()?;
         let Some(speed) = fields.f32() else { return Some(Self::Marker(step)) };
-        let position = (fields.f64()?, fields.f64()?);
+        let (vehicles, position) = (fields.u16()?, (fields.f64()?, fields.f64()?));
         let position = (!position.0.is_nan()).then_some(position);
-        Some(Self::Aggregate { segment: fields.text()?.into(), step, speed, position })
+        Some(Self::Aggregate { segment: fields.text()?.into(), step, speed, vehicles, position })
     }
 }
 
@@ -109,7 +112,7 @@ mod tests {
     use super::*;
 
     fn input(step: i64) -> Input {
-        Input::Aggregate { segment: "S1".into(), step, speed: 50.5, position: Some((34.0, -118.0)) }
+        Input::Aggregate { segment: "S1".into(), step, speed: 50.5, vehicles: 9, position: Some((34.0, -118.0)) }
     }
 
     #[test]

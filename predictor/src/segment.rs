@@ -1,9 +1,10 @@
 //! One segment: its newest windows and its profile.
 
 use crate::bytes::{Reader, Writer};
-use crate::forecast::calendar::{Calendar, LocalTime, Slot, epoch_hour};
+use crate::forecast::calendar::{Ahead, Calendar, LocalTime, Slot, epoch_hour};
 use crate::forecast::profile::{BINS_PER_HOUR, Combined, Hour, Past as _, Profile, Sums};
 use crate::forecast::snapshot::{HISTORY, History, Snapshot};
+use crate::forecast::volume::Volumes;
 
 /// What is kept of a segment. Times are window ends, in windows since the epoch.
 #[derive(Debug, Clone)]
@@ -11,9 +12,11 @@ pub struct Segment {
     history: History,
     /// The newest window with a speed.
     heard: i64,
-    /// Speeds of windows that have not been passed yet.
-    open: Vec<(i64, f32)>,
+    /// Speeds and vehicles of windows that have not been passed yet.
+    open: Vec<(i64, f32, u16)>,
     pub profile: Profile,
+    /// Since the first vehicle was counted.
+    volumes: Option<Box<Volumes>>,
     pub position: Option<(f64, f64)>,
     /// What changed since the last commit: the segment itself, and hours of its profile.
     pub dirty: bool,
@@ -39,6 +42,7 @@ impl Segment {
             heard: step,
             open: Vec::new(),
             profile: Profile::default(),
+            volumes: None,
             position: None,
             dirty: true,
             dirty_hours: Vec::new(),
@@ -53,25 +57,29 @@ impl Segment {
         }
     }
 
-    /// A window's speed, km/h: of one to come, or a correction of one that has passed.
-    pub fn hear(&mut self, step: i64, speed: f32, light: Light<'_>) {
+    /// A window's speed, km/h, and vehicles: of one to come, or a correction of one that has passed.
+    pub fn hear(&mut self, step: i64, (speed, vehicles): (f32, u16), light: Light<'_>) {
         self.dirty = true;
         if step > self.history.newest() {
-            match self.open.iter_mut().find(|(open, _)| *open == step) {
-                Some(open) => open.1 = speed,
-                None => self.open.push((step, speed)),
+            match self.open.iter_mut().find(|(open, _, _)| *open == step) {
+                Some(open) => (open.1, open.2) = (speed, vehicles),
+                None => self.open.push((step, speed, vehicles)),
             }
         } else if step > self.history.newest() - HISTORY as i64 {
-            self.put(step, Slot::of(step, light.time), speed, light);
+            self.put(step, Slot::of(step, light.time), (speed, vehicles), light);
         }
     }
 
-    /// Takes in the speed of a window that has been reached.
-    fn put(&mut self, step: i64, at: Slot, speed: f32, light: Light<'_>) {
+    /// Takes in a window that has been reached.
+    fn put(&mut self, step: i64, at: Slot, (speed, vehicles): (f32, u16), light: Light<'_>) {
         self.heard = self.heard.max(step);
         let usual = self.past(light).usual(at);
         self.history.put(step, speed, usual);
         self.profile.put(at, epoch_hour(step), speed, light.fitted.filter(|_| !light.frozen));
+        // Nobody counts where no vehicle ever was.
+        if vehicles > 0 || self.volumes.is_some() {
+            self.volumes.get_or_insert_default().put(step, at, vehicles);
+        }
         if !self.dirty_hours.contains(&at.hour_of_week()) {
             self.dirty_hours.push(at.hour_of_week());
         }
@@ -79,27 +87,32 @@ impl Segment {
 
     /// The windows that are not passed yet and have a speed.
     pub fn open(&self) -> impl Iterator<Item = i64> {
-        self.open.iter().map(|(step, _)| *step)
+        self.open.iter().map(|(step, _, _)| *step)
     }
 
     /// Passes to a window's end and tells what is known then; `None` if nothing is.
     pub fn pass(&mut self, calendar: &Calendar, light: Light<'_>) -> Option<Snapshot> {
         let step = calendar.step;
         self.history.advance(step);
-        let mut passed: Vec<(i64, f32)> = Vec::new();
+        let mut passed: Vec<(i64, f32, u16)> = Vec::new();
         self.open.retain(|open| {
             if open.0 <= step {
                 passed.push(*open);
             }
             open.0 > step
         });
-        passed.sort_unstable_by_key(|(step, _)| *step);
+        passed.sort_unstable_by_key(|(step, _, _)| *step);
         self.dirty |= !passed.is_empty();
-        for (passed, speed) in passed {
+        for (passed, speed, vehicles) in passed {
             let at = if passed == step { calendar.now } else { Slot::of(passed, light.time) };
-            self.put(passed, at, speed, light);
+            self.put(passed, at, (speed, vehicles), light);
         }
-        self.history.snapshot(&self.past(light), calendar)
+        let mut snapshot = self.history.snapshot(&self.past(light), calendar)?;
+        if let Some(volumes) = &self.volumes {
+            let of = |ahead: &Ahead| volumes.forecast(step, calendar.now, ahead.steps, ahead.target);
+            snapshot.volumes = calendar.ahead.iter().map(of).collect::<Option<_>>().unwrap_or_default();
+        }
+        Some(snapshot)
     }
 
     fn past<'a>(&'a self, light: Light<'a>) -> Combined<'a> {
@@ -121,9 +134,36 @@ impl Segment {
         out.f64(longitude);
         let (speeds, usual) = self.history.rings();
         speeds.iter().chain(usual).for_each(|speed| out.speed(*speed));
-        for (step, speed) in &self.open {
+        out.bytes(&[u8::from(self.volumes.is_some())]);
+        if let Some(volumes) = &self.volumes {
+            out.i64(volumes.newest);
+            volumes.recent.iter().for_each(|vehicles| out.u16(*vehicles));
+        }
+        for (step, speed, vehicles) in &self.open {
             out.i64(*step);
             out.speed(*speed);
+            out.u16(*vehicles);
+        }
+    }
+
+    /// An hour of the week as an entry of the changelog.
+    pub fn encode_hour(&self, hour_of_week: usize, into: &mut Vec<u8>) -> Option<()> {
+        let hour = self.profile.hour(hour_of_week)?;
+        let mut out = Writer::new(into);
+        append_hour(hour, &mut out);
+        let (vehicles, windows) = self.volumes.as_ref().map_or((0.0, 0.0), |volumes| volumes.hours[hour_of_week]);
+        out.f32(vehicles);
+        out.f32(windows);
+        Some(())
+    }
+
+    /// Puts an hour back as it was; without one, as if it never was.
+    pub fn restore_hour(&mut self, hour_of_week: usize, bytes: Option<&[u8]>) {
+        let mut fields = bytes.and_then(Reader::new);
+        self.profile.restore(hour_of_week, fields.as_mut().and_then(read_hour));
+        let volume = fields.and_then(|mut fields| Some((fields.f32()?, fields.f32()?))).unwrap_or_default();
+        if volume.1 > 0.0 || self.volumes.is_some() {
+            self.volumes.get_or_insert_default().hours[hour_of_week] = volume;
         }
     }
 
@@ -139,20 +179,22 @@ impl Segment {
             *speed = fields.speed()?;
         }
         self.history = History::restored(newest, speeds, usual);
+        if fields.u8()? == 1 {
+            let volumes = self.volumes.get_or_insert_default();
+            volumes.newest = fields.i64()?;
+            for vehicles in &mut volumes.recent {
+                *vehicles = fields.u16()?;
+            }
+        }
         self.open.clear();
         while let Some(step) = fields.i64() {
-            self.open.push((step, fields.speed()?));
+            self.open.push((step, fields.speed()?, fields.u16()?));
         }
         Some(())
     }
 }
 
 /// An hour of the week; what was read in it is fixed speeds.
-pub fn encode_hour(hour: &Hour, into: &mut Vec<u8>) {
-    let mut out = Writer::new(into);
-    append_hour(hour, &mut out);
-}
-
 pub fn append_hour(hour: &Hour, out: &mut Writer<'_>) {
     out.i64(i64::from(hour.date));
     out.i64(hour.epoch_hour);
@@ -163,11 +205,6 @@ pub fn append_hour(hour: &Hour, out: &mut Writer<'_>) {
         out.f32(sums.squares);
         out.f32(sums.count);
     }
-}
-
-#[must_use]
-pub fn decode_hour(bytes: &[u8]) -> Option<Hour> {
-    read_hour(&mut Reader::new(bytes)?)
 }
 
 #[must_use]
@@ -206,7 +243,7 @@ mod tests {
         let mut last = None;
         for step in STEP + 1..=upto {
             for (_, speed) in speeds.iter().filter(|(at, _)| *at == step) {
-                segment.hear(step, *speed, light(&utc()));
+                segment.hear(step, (*speed, 7), light(&utc()));
             }
             last = segment.pass(&calendar(step), light(&utc()));
         }
@@ -216,7 +253,7 @@ mod tests {
     #[test]
     fn a_correction_is_as_if_it_had_been_right_at_once() {
         let (mut segment, _) = heard(&[(STEP + 1, 50.0), (STEP + 2, 99.0), (STEP + 3, 40.0)], STEP + 3);
-        segment.hear(STEP + 2, 60.0, light(&utc()));
+        segment.hear(STEP + 2, (60.0, 7), light(&utc()));
         let (right, _) = heard(&[(STEP + 1, 50.0), (STEP + 2, 60.0), (STEP + 3, 40.0)], STEP + 3);
         assert_eq!(format!("{:?}", segment.profile), format!("{:?}", right.profile));
         let next = |mut s: Segment| format!("{:?}", s.pass(&calendar(STEP + 4), light(&utc())));
@@ -230,12 +267,13 @@ mod tests {
         segment.encode(&mut bytes);
         back.restore(&bytes).expect("it was encoded");
         back.profile = segment.profile.clone();
+        back.volumes = segment.volumes.clone();
         segment.dirty = false;
         (STEP + 2..STEP + 4).for_each(|step| drop(segment.pass(&calendar(step), light(&utc()))));
         assert!(!segment.dirty, "silence is not kept");
         back.catch_up(STEP + 3);
         let next = |s: &mut Segment| {
-            s.hear(STEP + 2, 60.0, light(&utc()));
+            s.hear(STEP + 2, (60.0, 9), light(&utc()));
             format!("{:?}", s.pass(&calendar(STEP + 4), light(&utc())))
         };
         assert_eq!(next(&mut back), next(&mut segment));
@@ -246,7 +284,7 @@ mod tests {
     fn windows_may_be_heard_ahead_of_the_marker_and_in_any_order() {
         let mut ahead = Segment::new(STEP);
         for (step, speed) in [(STEP + 3, 40.0), (STEP + 1, 50.0), (STEP + 2, 60.0)] {
-            ahead.hear(step, speed, light(&utc()));
+            ahead.hear(step, (speed, 7), light(&utc()));
         }
         assert_eq!(ahead.open().min(), Some(STEP + 1));
         let mut last = None;
@@ -262,19 +300,19 @@ mod tests {
     fn it_is_read_back_as_it_was() {
         let (mut segment, _) = heard(&[(STEP + 1, 50.0), (STEP + 60, 40.0)], STEP + 60);
         segment.position = Some((34.05, -118.24));
-        segment.hear(STEP + 61, 45.0, light(&utc()));
+        segment.hear(STEP + 61, (45.0, 8), light(&utc()));
         let (mut bytes, mut back) = (Vec::new(), Segment::new(0));
         segment.encode(&mut bytes);
         back.restore(&bytes).expect("its own format");
         for hour in 0..crate::forecast::profile::HOURS {
-            if let Some(of_week) = segment.profile.hour(hour) {
-                encode_hour(of_week, &mut bytes);
-                back.profile.restore(hour, decode_hour(&bytes));
+            if segment.encode_hour(hour, &mut bytes).is_some() {
+                back.restore_hour(hour, Some(&bytes));
             }
         }
         let next = |s: &mut Segment| format!("{:?}", s.pass(&calendar(STEP + 61), light(&utc())));
         assert_eq!(next(&mut back), next(&mut segment));
-        assert_eq!(back.position, segment.position);
+        assert_eq!((back.position, &back.volumes), (segment.position, &segment.volumes));
+        assert!(segment.volumes.is_some());
         assert_eq!(format!("{:?}", back.profile), format!("{:?}", segment.profile));
     }
 
@@ -348,7 +386,8 @@ mod tests {
                     // The next window may come before this one, and this one wrong at first.
                     for ahead in [window + 1, window] {
                         if let Some(speed) = speeds.get(ahead).filter(|speed| !speed.is_nan()) {
-                            segment.hear(series.step(ahead), if ahead > window { 1.0 } else { *speed }, light);
+                            let speed = if ahead > window { 1.0 } else { *speed };
+                            segment.hear(series.step(ahead), (speed, 0), light);
                         }
                     }
                     if window % restart_every == 0 {

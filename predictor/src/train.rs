@@ -111,7 +111,7 @@ impl Training<'_> {
             averaged: false,
         };
         let slot = Slot::default();
-        slot.put(Some(Live { version: "v0.0.0".into(), model }));
+        slot.put(Some(Live { version: "v0.0.0".into(), model, ..Live::default() }));
         let on_window = || {
             done.set(done.get() + 1);
             progress(Stage::Scoring, done.get(), all);

@@ -13,8 +13,8 @@ use crate::forecast::network::Edge;
 use crate::forecast::series::Series;
 use crate::forecast::{STEP_MIN, STEP_MS};
 use crate::registry::{
-    Automatic, Bump, Data, Description, HISTORICAL_AVERAGE, LAST_VALUE, LINEAR, Order, Registry, RegistryError, Score,
-    Version,
+    Automatic, Bump, CHALLENGER, Data, Description, HISTORICAL_AVERAGE, LAST_VALUE, LINEAR, Order, Registry,
+    RegistryError, Score, Version,
 };
 use crate::train::{Progress, TrainError, Trained, Training};
 
@@ -27,6 +27,8 @@ pub struct Wish<'a> {
     pub margin: f64,
     /// Whether one that is better takes the champion's place at once.
     pub promote: bool,
+    /// Whether one that is better is to be compared with the champion live, before it takes its place.
+    pub shadow: bool,
     /// Who asks.
     pub by: &'a str,
     pub description: &'a str,
@@ -147,7 +149,7 @@ fn describe(
         created_by: wish.by.to_owned(),
         parent_version: champion,
         description: wish.description.to_owned(),
-        tags: Vec::new(),
+        tags: if wish.shadow && trained.deserves(wish.margin) { vec![CHALLENGER.to_owned()] } else { Vec::new() },
         training_data: data(&trained.plan.fit),
         held_out_data: data(&trained.plan.held_out),
         horizons_minutes: trained.plan.horizons.clone(),

@@ -4,14 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::archive::Dataset;
+use common::clock::Clock;
 use common::config::Config;
 use common::health::Component;
 use common::stream::{Log, Membership, Notice, Observer, Pace, Runner, Topology};
 use common::topics::Topics;
 use common::worker::{Crew, Ended, Failure, Process, archive_group};
 
+use crate::drift::Watch;
 use crate::forecast::calendar::LocalTime;
 use crate::models::Models;
+use crate::retraining::{Retraining, Window};
 use crate::{Predictor, Settings, Slot};
 
 /// The worker's name, and the application id unless another is set.
@@ -73,10 +76,18 @@ pub fn run(config: Config, exit_at_end: bool) -> Result<(), Failure> {
 pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, aggregates_ended: &Ended) -> Result<Ended, Failure> {
     let process = crew.process();
     let (aggregates_ended, ended) = (aggregates_ended.clone(), Ended::default());
-    let (own_log, own_end, model) = (log.clone(), ended.clone(), Slot::default());
-    let mut models = Models::new(process, model.clone())?;
+    let (own_log, own_end, slot, window) = (log.clone(), ended.clone(), Slot::default(), Window::default());
+    let mut models = Models::new(process, slot.clone())?;
     models.look_first(process);
-    crew.add(APPLICATION, move || predict(process, &own_log, model, &aggregates_ended, &own_end));
+    if process.config.predictor.retrain.enabled {
+        let mut retraining = Retraining::new(process, slot.clone(), window.clone())?;
+        let trained_end = ended.clone();
+        crew.add("retraining", move || {
+            retraining.run(&trained_end);
+            Ok(())
+        });
+    }
+    crew.add(APPLICATION, move || predict(process, &own_log, (slot, window), &aggregates_ended, &own_end));
     let watched_end = ended.clone();
     crew.add("models", move || {
         models.watch(process, &watched_end);
@@ -90,7 +101,7 @@ pub fn enlist(crew: &mut Crew<'_>, log: &Arc<dyn Log>, aggregates_ended: &Ended)
 fn predict(
     process: &Process,
     log: &Arc<dyn Log>,
-    model: Slot,
+    (slot, window): (Slot, Window),
     aggregates_ended: &Ended,
     ended: &Ended,
 ) -> Result<(), Failure> {
@@ -101,8 +112,9 @@ fn predict(
     let pace = Pace { commit_interval_ms: ms(config.predictor.commit_interval), ..Pace::default() };
     let runner = process.until_it_works(&ready, || {
         process.ensure_topics(log.as_ref(), &topology)?;
-        let machine = Predictor::new(Settings::from(config), model.clone());
-        Runner::new(machine, log.clone(), topology.clone(), pace, process.clock.clone(), observer(ready.clone()))
+        let machine = Predictor::new(Settings::from(config), slot.clone());
+        let observer = observer(ready.clone(), slot.clone(), window.clone(), process.clock.clone());
+        Runner::new(machine, log.clone(), topology.clone(), pace, process.clock.clone(), observer)
     })?;
     if let Some(mut runner) = runner {
         runner.run(&|| process.shutdown.requested(), &|| aggregates_ended.get())?;
@@ -115,14 +127,25 @@ fn predict(
 }
 
 /// Readiness and metrics, from what the runner says.
-fn observer(ready: Component) -> Observer<Predictor> {
+fn observer(ready: Component, slot: Slot, window: Window, clock: Arc<dyn Clock>) -> Observer<Predictor> {
+    let mut watch = Watch::default();
     Box::new(move |notice| match notice {
-        Notice::Ready { .. } => ready.ready(),
+        Notice::Ready { machine } => {
+            ready.ready();
+            window.show(machine);
+        }
         Notice::Lost(error) => {
             ready.not_ready(error.to_string());
+            window.close();
             metrics::counter!("traffic_sessions_lost_total", "worker" => APPLICATION).increment(1);
         }
-        Notice::Committed { records, machine } => report(records, machine),
+        Notice::Committed { records, machine } => {
+            report(records, machine);
+            window.show(machine);
+            if let Some(live) = slot.get() {
+                watch.look(&live, &machine.recent(), clock.now_ms());
+            }
+        }
     })
 }
 

@@ -152,8 +152,8 @@ impl TestDatabase {
                  vehicle_count, occupancy_avg, occupancy_max, congestion_level, latitude, longitude, event_count,
                  quality_score from T.aggregates order by 1, 2",
             "select segment_id, MS(prediction_timestamp), horizon_minutes, MS(target_timestamp), predicted_speed,
-                 current_speed, predicted_congestion_level, speed_lower, speed_upper, confidence_score, model_type,
-                 model_version, latitude, longitude, avg_speed_1h, avg_speed_24h, avg_speed_7d, actual_speed,
+                 predicted_volume, current_speed, predicted_congestion_level, speed_lower, speed_upper, confidence_score,
+                 model_type, model_version, latitude, longitude, avg_speed_1h, avg_speed_24h, avg_speed_7d, actual_speed,
                  prediction_error from T.predictions order by 1, 2, 3",
             "select cast(day as text), horizon_minutes, model_version, model_type, n, sum_absolute_error_m_per_h,
                  sum_squared_error_m2_per_h2, sum_absolute_persistence_error_m_per_h from T.model_metrics
@@ -524,7 +524,7 @@ pub fn prediction_json(segment: &str, at: i64, horizon: i32, predicted: f64, cur
     let target = at + i64::from(horizon) * 60_000;
     let quantiles: Vec<f64> = (0..19).map(|i| predicted + f64::from(i - 9) / 2.0).collect();
     format!(
-        r#"{{"prediction_id":"PRED_{segment}_{at}_{horizon}","segment_id":"{segment}","prediction_timestamp":{at},"prediction_horizon":{horizon},"target_timestamp":{target},"predicted_speed":{predicted},"current_speed":{current},"predicted_congestion_level":"MODERATE","uncertainty_bounds":{{"speed_lower":{},"speed_upper":{}}},"speed_quantiles":{quantiles:?},"confidence_score":0.75,"model_version":"{version}","model_type":"LINEAR_REGRESSION","features_used":["HISTORICAL_SPEED"],"historical_context":{{"avg_speed_1h":51.5}}}}"#,
+        r#"{{"prediction_id":"PRED_{segment}_{at}_{horizon}","segment_id":"{segment}","prediction_timestamp":{at},"prediction_horizon":{horizon},"target_timestamp":{target},"predicted_speed":{predicted},"predicted_volume":45,"current_speed":{current},"predicted_congestion_level":"MODERATE","uncertainty_bounds":{{"speed_lower":{},"speed_upper":{}}},"speed_quantiles":{quantiles:?},"confidence_score":0.75,"model_version":"{version}","model_type":"LINEAR_REGRESSION","features_used":["HISTORICAL_SPEED"],"historical_context":{{"avg_speed_1h":51.5}}}}"#,
         quantiles[0], quantiles[18]
     )
 }

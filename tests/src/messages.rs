@@ -45,6 +45,7 @@ pub fn prediction(segment: &str, target_timestamp: i64, horizon: u32) -> Vec<u8>
         prediction_horizon: horizon,
         target_timestamp,
         predicted_speed: quantiles[9],
+        predicted_volume: None,
         current_speed: 70.0,
         predicted_congestion_level: CongestionLevel::of(quantiles[9]),
         uncertainty_bounds: UncertaintyBounds { speed_lower: quantiles[0], speed_upper: quantiles[18] },

@@ -112,7 +112,11 @@ fn what_is_published_is_what_an_evaluation_says() {
     let current = runtime.block_on(registry.current()).expect("readable").expect("promoted");
     let (_, bytes) = runtime.block_on(registry.load(current.version)).expect("sound");
     let slot = Slot::default();
-    slot.put(Some(Live { version: "v1.0.0".into(), model: artifact::decode(&bytes).expect("a model") }));
+    slot.put(Some(Live {
+        version: "v1.0.0".into(),
+        model: artifact::decode(&bytes).expect("a model"),
+        ..Live::default()
+    }));
     let task = Task {
         series: &series,
         fitted: 0..DAY / 2,

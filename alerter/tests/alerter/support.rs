@@ -32,6 +32,7 @@ pub fn prediction(segment: &str, step: i64, horizon: u32, median: f64) -> Predic
         prediction_horizon: horizon,
         target_timestamp: at_ms + i64::from(horizon) * MINUTE_MS,
         predicted_speed: median,
+        predicted_volume: None,
         current_speed: 60.0,
         predicted_congestion_level: CongestionLevel::of(median),
         uncertainty_bounds: UncertaintyBounds { speed_lower: quantiles[0], speed_upper: quantiles[18] },

@@ -37,7 +37,8 @@ pub struct WideArgs {
     /// Where the sensors are (columns sensor_id, latitude, longitude)
     #[arg(long, value_name = "CSV")]
     pub locations: Option<PathBuf>,
-    /// Which sensor traffic flows from and to (columns from, to, weight) [default: by --locations, if given]
+    /// Which sensor traffic flows from and to (columns from, to, and weight or distance_km) [default: by --locations,
+    /// if given]
     #[arg(long, value_name = "CSV")]
     pub graph: Option<PathBuf>,
     /// What segments are called: this and the sensor's id, as `traffic replay` does

@@ -14,7 +14,7 @@ use predictor::forecast::series::Series;
 use predictor::registry::{Automatic, Registry};
 use predictor::train::Stage;
 use predictor::trainer::{Outcome, Wish, train};
-use predictor::{Settings, history};
+use predictor::{Settings, graph, history};
 
 use crate::readings::{WideArgs, edges};
 
@@ -76,7 +76,10 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
         }
         None => from_archive(args, process)?,
     };
-    let edges = edges(&args.wide, &series)?;
+    let edges = match &args.wide {
+        wide if args.csv.is_some() || wide.graph.is_some() || wide.locations.is_some() => edges(wide, &series)?,
+        _ => process.runtime().block_on(graph::reference(&process.store()?, &series))?,
+    };
     let bar = ProgressBar::new(0);
     bar.set_style(ProgressStyle::with_template("{msg:8} {wide_bar} {pos}/{len}, {eta} left").expect("a template"));
     let progress = |stage: Stage, done: u64, all: u64| {
@@ -89,6 +92,7 @@ pub fn run(args: &TrainArgs, process: &Process) -> Result<()> {
         held_out_days: args.held_out_days as usize,
         margin: args.margin,
         promote: !args.no_promote,
+        shadow: false,
         by: &process.config.instance,
         description: &args.description,
     };

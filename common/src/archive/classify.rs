@@ -261,7 +261,7 @@ mod tests {
     fn a_prediction_as_it_is_written_needs_no_payload_and_anything_else_does() {
         let quantiles = (1..20).map(|n| format!("{n}.5")).collect::<Vec<_>>().join(",");
         let written = format!(
-            r#"{{"prediction_id":"PRED_S1_1789999800000_15","segment_id":"S1","prediction_timestamp":1789999800000,"prediction_horizon":15,"target_timestamp":1790000700000,"predicted_speed":10.5,"current_speed":11.0,"predicted_congestion_level":"SEVERE","uncertainty_bounds":{{"speed_lower":1.5,"speed_upper":19.5}},"speed_quantiles":[{quantiles}],"confidence_score":0.5,"model_version":"v0.1.0","model_type":"LINEAR_REGRESSION","features_used":["HISTORICAL_SPEED"],"historical_context":{{"avg_speed_1h":12.0}}}}"#
+            r#"{{"prediction_id":"PRED_S1_1789999800000_15","segment_id":"S1","prediction_timestamp":1789999800000,"prediction_horizon":15,"target_timestamp":1790000700000,"predicted_speed":10.5,"predicted_volume":7,"current_speed":11.0,"predicted_congestion_level":"SEVERE","uncertainty_bounds":{{"speed_lower":1.5,"speed_upper":19.5}},"speed_quantiles":[{quantiles}],"confidence_score":0.5,"model_version":"v0.1.0","model_type":"LINEAR_REGRESSION","features_used":["HISTORICAL_SPEED"],"historical_context":{{"avg_speed_1h":12.0}}}}"#
         );
         assert_eq!(verdict(Dataset::Predictions, Some(&written)), Ok(true));
         let more = written.replace("{\"avg_speed_1h\"", "{\"similar_conditions\":3,\"avg_speed_1h\"");

@@ -98,6 +98,7 @@ mod tests {
             "prediction_horizon Int64",
             "target_timestamp Timestamp(ms, \"UTC\")",
             "predicted_speed Float64",
+            "predicted_volume Int64?",
             "current_speed Float64",
             "predicted_congestion_level Utf8",
             "speed_lower Float64",

@@ -47,7 +47,7 @@ pub use hive::{HiveSettings, MetastoreLocation};
 pub use http::{HttpSettings, Listen};
 pub use kafka::{KafkaSettings, SaslMechanism, SecurityProtocol};
 pub use location::{LogLocation, StoreLocation};
-pub use predictor::PredictorSettings;
+pub use predictor::{PredictorSettings, RetrainSettings};
 pub use problems::ConfigError;
 pub use telemetry::{LogFormat, TelemetrySettings};
 pub use topics::{Retention, TopicSettings};

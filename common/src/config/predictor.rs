@@ -33,6 +33,60 @@ pub struct PredictorSettings {
     /// How often a worker looks whether another model is current.
     #[serde(deserialize_with = "units::duration")]
     pub model_poll: Duration,
+    pub retrain: RetrainSettings,
+}
+
+/// `[predictor.retrain]`: new models from the archive, on a schedule.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetrainSettings {
+    /// Whether this process trains at all. Of several that do, one at a time does.
+    pub enabled: bool,
+    /// From one model to the next.
+    #[serde(deserialize_with = "units::duration")]
+    pub interval: Duration,
+    /// Days of the archive that a model is fitted to and judged on.
+    pub days: u32,
+    /// The last of them, that it is judged on.
+    pub held_out_days: u32,
+    /// By which share of the current model's error there it has to be better.
+    pub margin: f64,
+    /// How long one that is better forecasts beside the current one, unpublished, before it takes its place; 0 is not at
+    /// all.
+    #[serde(deserialize_with = "units::duration")]
+    pub shadow: Duration,
+    /// Threads that a fit takes from the forecasts.
+    pub threads: u32,
+}
+
+impl Default for RetrainSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            interval: Duration::from_secs(86_400),
+            days: 28,
+            held_out_days: 3,
+            margin: 0.01,
+            shadow: Duration::ZERO,
+            threads: 1,
+        }
+    }
+}
+
+impl RetrainSettings {
+    fn validate(&self, problems: &mut Problems) {
+        let (minute, week) = (Duration::from_secs(60), Duration::from_secs(7 * 86_400));
+        let interval_fits = self.interval >= minute && self.interval <= 8 * week;
+        problems.require(interval_fits, "predictor.retrain.interval", units::shown(self.interval), "1m to 56d");
+        problems.require((2..=3_660).contains(&self.days), "predictor.retrain.days", self.days, "2 to 3660");
+        let held_out_fits = (1..self.days).contains(&self.held_out_days);
+        let allowed = "1 or more, and fewer than predictor.retrain.days";
+        problems.require(held_out_fits, "predictor.retrain.held_out_days", self.held_out_days, allowed);
+        let margin_fits = (0.0..1.0).contains(&self.margin);
+        problems.require(margin_fits, "predictor.retrain.margin", self.margin, "a share like 0.01: 0 or more, below 1");
+        problems.require(self.shadow <= week, "predictor.retrain.shadow", units::shown(self.shadow), "0s to 7d");
+        problems.require((1..=256).contains(&self.threads), "predictor.retrain.threads", self.threads, "1 to 256");
+    }
 }
 
 impl Default for PredictorSettings {
@@ -45,6 +99,7 @@ impl Default for PredictorSettings {
             commit_interval: Duration::from_millis(100),
             models: "/models/speed".to_owned(),
             model_poll: Duration::from_secs(10),
+            retrain: RetrainSettings::default(),
         }
     }
 }
@@ -67,5 +122,6 @@ impl PredictorSettings {
         problems.require(models_fit, "predictor.models", &self.models, allowed);
         let poll_fits = self.model_poll >= s(1) && self.model_poll <= s(3600);
         problems.require(poll_fits, "predictor.model_poll", units::shown(self.model_poll), "1s to 1h");
+        self.retrain.validate(problems);
     }
 }

@@ -32,8 +32,16 @@ macro_rules! source {
     };
 }
 
-const POSTGRES: [Source; 2] = [source!("postgres", 1, "0001", "traffic"), source!("postgres", 2, "0002", "alerts")];
-const SQLITE: [Source; 2] = [source!("sqlite", 1, "0001", "traffic"), source!("sqlite", 2, "0002", "alerts")];
+const POSTGRES: [Source; 3] = [
+    source!("postgres", 1, "0001", "traffic"),
+    source!("postgres", 2, "0002", "alerts"),
+    source!("postgres", 3, "0003", "volume"),
+];
+const SQLITE: [Source; 3] = [
+    source!("sqlite", 1, "0001", "traffic"),
+    source!("sqlite", 2, "0002", "alerts"),
+    source!("sqlite", 3, "0003", "volume"),
+];
 
 const SCHEMA: &str = "traffic";
 const POSTGRES_TABLE: &str = "traffic._sqlx_migrations";

@@ -66,6 +66,9 @@ pub struct Prediction<'a> {
     pub target_timestamp: i64,
     /// Median of the forecast distribution, km/h.
     pub predicted_speed: f64,
+    /// Vehicles that are expected in those five minutes; `None` where none are counted.
+    #[serde(default)]
+    pub predicted_volume: Option<u32>,
     /// The speed that was known, km/h: the newest one measured. Last-value forecasts are scored by it.
     pub current_speed: f64,
     pub predicted_congestion_level: CongestionLevel,
@@ -119,6 +122,7 @@ mod tests {
             prediction_horizon: 15,
             target_timestamp: 1_759_675_800_000,
             predicted_speed: speed_quantiles[9],
+            predicted_volume: None,
             current_speed: 60.0,
             predicted_congestion_level: CongestionLevel::of(speed_quantiles[9]),
             uncertainty_bounds: UncertaintyBounds { speed_lower: speed_quantiles[0], speed_upper: speed_quantiles[18] },

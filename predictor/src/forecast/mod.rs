@@ -16,6 +16,7 @@
 //! | `metrics.rs` | how good forecasts were |
 //! | `regression.rs` | the fallback: robust linear regression, learnt row by row |
 //! | `residuals.rs` | the distribution of forecast errors |
+//! | `volume.rs` | how many vehicles are usual, and how many will come |
 
 pub mod artifact;
 pub mod boosting;
@@ -31,6 +32,7 @@ pub mod regression;
 pub mod residuals;
 pub mod series;
 pub mod snapshot;
+pub mod volume;
 
 /// Length of a window, ms; forecasts go in steps of it.
 pub const STEP_MS: i64 = 300_000;

@@ -131,6 +131,16 @@ impl Profile {
     }
 }
 
+/// What a day of the week has to say about a time.
+#[must_use]
+pub fn weight_of_day(day: u8, at: Slot) -> f64 {
+    match (day == at.day, (day >= 5) == (at.day >= 5)) {
+        (true, _) => SAME_DAY,
+        (false, true) => SAME_KIND,
+        (false, false) => OTHER_KIND,
+    }
+}
+
 /// What is usual by some hours of the week, with what `left_out` says of each bin of the date (NaN: nothing).
 fn usual<'h>(hour: impl Fn(usize) -> Option<&'h Hour>, at: Slot, left_out: impl Fn(usize) -> f32) -> Option<Usual> {
     let (mut speeds, mut squares, mut weight) = (0.0, 0.0, 0.0);
@@ -140,11 +150,7 @@ fn usual<'h>(hour: impl Fn(usize) -> Option<&'h Hour>, at: Slot, left_out: impl 
         weight += w * count;
     };
     for day in 0..7_u8 {
-        let of_day = match (day == at.day, (day >= 5) == (at.day >= 5)) {
-            (true, _) => SAME_DAY,
-            (false, true) => SAME_KIND,
-            (false, false) => OTHER_KIND,
-        };
+        let of_day = weight_of_day(day, at);
         for (k, triangle) in TRIANGLE.iter().enumerate() {
             let bin = (usize::from(at.bin) + BINS_PER_DAY + k - KERNEL) % BINS_PER_DAY;
             let w = of_day * triangle;

@@ -132,6 +132,7 @@ impl History {
             yesterday: past.reading(calendar.yesterday),
             profiled: now.is_some() && ahead.iter().all(|ahead| !ahead.usual.is_nan()),
             ahead: ahead.into_iter().map(|ahead| ahead.or(usual_now)).collect(),
+            volumes: Vec::new(),
         })
     }
 }
@@ -206,6 +207,8 @@ pub struct Snapshot {
     pub yesterday: f32,
     /// By horizon.
     pub ahead: Vec<Ahead>,
+    /// Vehicles to be expected by horizon; empty where nobody counts.
+    pub volumes: Vec<u16>,
     /// Whether the profile had something to say for now and every horizon.
     pub profiled: bool,
 }

@@ -19,7 +19,9 @@ impl Frames {
             return;
         }
         let Some(closed) = self.closed else { return };
-        Writer::new(bytes).i64(closed);
+        let mut out = Writer::new(bytes);
+        out.i64(closed);
+        out.text(&self.model);
         put(&[CLOSED], bytes);
         for horizon in &self.horizons {
             encode_horizon(horizon, bytes);
@@ -32,6 +34,7 @@ impl Frames {
             out.i64(step);
             out.f32(sent.network.unusual);
             out.f32(sent.network.change);
+            out.text(&sent.by);
             for made in &sent.made {
                 let numbers = [[made.published, made.fallback], made.model, made.stand_in];
                 numbers.iter().flatten().chain([&made.regression]).for_each(|number| out.f32(*number));
@@ -52,7 +55,11 @@ impl Frames {
     /// Puts an entry back; `false` if it is none of ours.
     pub fn restore(&mut self, key: &[u8], value: &[u8]) -> bool {
         match key {
-            [CLOSED] => self.closed = Reader::new(value).and_then(|mut fields| fields.i64()),
+            [CLOSED] => {
+                let mut fields = Reader::new(value);
+                self.closed = fields.as_mut().and_then(Reader::i64);
+                self.model = fields.as_mut().and_then(Reader::text).unwrap_or_default().into();
+            }
             [HORIZON, minutes @ ..] => {
                 let of = |horizon: &&mut Horizon| horizon.minutes.to_be_bytes() == minutes;
                 // A horizon that is configured no more is left alone.
@@ -81,10 +88,11 @@ fn sent_slot(step: i64) -> u8 {
 
 fn encode_horizon(horizon: &Horizon, bytes: &mut Vec<u8>) {
     let mut out = Writer::new(bytes);
-    let score = horizon.score;
-    for value in [horizon.spread, score.scored, score.error, score.persistence_error, horizon.regression.rows] {
-        out.f64(value);
+    out.f64(horizon.spread);
+    for Score { scored, error, persistence_error } in [horizon.score, horizon.recent] {
+        [scored, error, persistence_error].into_iter().for_each(|sum| out.f64(sum));
     }
+    out.f64(horizon.regression.rows);
     for trial in &horizon.trials {
         out.f64(trial.windows);
         trial.errors.iter().for_each(|error| out.f64(*error));
@@ -102,7 +110,9 @@ fn decode_horizon(minutes: u32, value: &[u8]) -> Option<Horizon> {
     let mut fields = Reader::new(value)?;
     let mut horizon = Horizon::new(minutes);
     horizon.spread = fields.f64()?;
-    horizon.score = Score { scored: fields.f64()?, error: fields.f64()?, persistence_error: fields.f64()? };
+    for score in [&mut horizon.score, &mut horizon.recent] {
+        *score = Score { scored: fields.f64()?, error: fields.f64()?, persistence_error: fields.f64()? };
+    }
     horizon.regression.rows = fields.f64()?;
     for trial in &mut horizon.trials {
         *trial = Trial { windows: fields.f64()?, errors: [fields.f64()?, fields.f64()?, fields.f64()?] };
@@ -129,13 +139,14 @@ fn decode_sent(value: &[u8]) -> Option<(i64, Sent)> {
     let mut fields = Reader::new(value)?;
     let step = fields.i64()?;
     let network = Network { unusual: fields.f32()?, change: fields.f32()? };
+    let by = fields.text()?.into();
     let mut made = Vec::new();
     while let Some(published) = fields.f32() {
         let mut number = || fields.f32();
         let (fallback, model, stand_in) = (number()?, [number()?, number()?], [number()?, number()?]);
-        made.push(Made { published, model, stand_in, fallback, regression: number()? });
+        made.push(Made { published, model, stand_in, fallback, regression: number()?, challenger: f32::NAN });
     }
-    Some((step, Sent { network, made }))
+    Some((step, Sent { network, by, challenger: Box::default(), made }))
 }
 
 fn decode_spreads(value: &[u8], horizons: usize) -> Option<BTreeMap<Box<str>, Spreads>> {

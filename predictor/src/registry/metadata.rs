@@ -13,6 +13,8 @@ use super::{Flaw, RegistryError, Version};
 pub const MODEL_NAME: &str = "speed";
 /// Histogram gradient boosting, as messages name it.
 pub const GRADIENT_BOOSTING: &str = "GRADIENT_BOOSTING";
+/// Among [`Description::tags`]: better than its parent on the days held out, and to be compared with it live.
+pub const CHALLENGER: &str = "challenger";
 /// Keys of [`Description::baselines`]. The last value known …
 pub const LAST_VALUE: &str = "last_value";
 /// … the mean of that time of week …

@@ -44,7 +44,8 @@ pub use error::{Flaw, RegistryError};
 pub use in_use::in_use;
 pub use list::{Found, Listing, State, Tidied};
 pub use metadata::{
-    Data, Description, GRADIENT_BOOSTING, HISTORICAL_AVERAGE, LAST_VALUE, LINEAR, MODEL_NAME, Metadata, Score, hash_of,
+    CHALLENGER, Data, Description, GRADIENT_BOOSTING, HISTORICAL_AVERAGE, LAST_VALUE, LINEAR, MODEL_NAME, Metadata,
+    Score, hash_of,
 };
 pub use promote::Automatic;
 pub use promotion::{Current, Kind, Order, Promotion, Refusal};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use common::model::{Aggregate, Prediction};
 use common::stream::{Header, Machine as _, Outbox, Records, StoredRecord, Tick, WATERMARK_HEADER};
-use predictor::{DIGEST, PREDICTIONS, Predictor, Settings, Slot};
+use predictor::{DIGEST, Duel, PREDICTIONS, Predictor, Score, Settings, Slot};
 
 pub const STEP_MS: i64 = 300_000;
 
@@ -178,6 +178,20 @@ impl Cluster {
         panic!("it does not come to an end");
     }
 
+    /// How a challenger did, over all partitions.
+    pub fn duel(&self, version: &str) -> Duel {
+        let mut sum = Duel::default();
+        self.instances.iter().for_each(|instance| sum.merge(&instance.machine.duel(version)));
+        sum
+    }
+
+    /// How the model at work did lately, over all partitions and horizons.
+    pub fn recent(&self) -> Score {
+        let mut sum = Score::default();
+        self.instances.iter().flat_map(|instance| instance.machine.recent()).for_each(|(_, score)| sum.merge(&score));
+        sum
+    }
+
     /// The committed forecasts, parsed.
     pub fn forecasts(&self) -> impl Iterator<Item = Prediction<'_>> {
         self.predictions.iter().flatten().map(|json| serde_json::from_slice(json).expect("a prediction"))
@@ -196,7 +210,7 @@ pub fn aggregate(segment: &str, step: i64, speed: f64, events: u64) -> Aggregate
         speed_stddev: None,
         speed_min: None,
         speed_max: None,
-        vehicle_count: 0,
+        vehicle_count: events * 3,
         occupancy_avg: 0.0,
         occupancy_max: None,
         congestion_level: None,

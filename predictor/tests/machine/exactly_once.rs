@@ -10,13 +10,13 @@ use predictor::forecast::series::Series;
 use predictor::{Live, Settings};
 use proptest::prelude::*;
 
-const START: i64 = 5_900_000;
+pub const START: i64 = 5_900_000;
 const PARTITIONS: usize = 3;
 const SEGMENTS: usize = 7;
 const STEPS: i64 = 40;
 
 /// Speeds that rise and fall, with gaps, a correction now and then, and a partition without segments.
-fn feed(cluster: &mut Cluster) {
+pub fn feed(cluster: &mut Cluster) {
     for step in START..START + STEPS {
         for s in 0..SEGMENTS {
             let n = step * 7 + i64::try_from(s).expect("few") * 13;
@@ -34,7 +34,7 @@ fn feed(cluster: &mut Cluster) {
     }
 }
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings { horizons: vec![5, 15, 30], ..Settings::default() }
 }
 
@@ -44,7 +44,7 @@ fn speed(segment: i64, step: i64) -> f64 {
 }
 
 /// A model of all segments but the last, fitted to the three days before.
-fn model() -> &'static Live {
+pub fn model() -> &'static Live {
     static MODEL: OnceLock<Live> = OnceLock::new();
     MODEL.get_or_init(|| {
         let days = 3 * 288;
@@ -55,18 +55,18 @@ fn model() -> &'static Live {
         let mut plan = Plan::new(&settings().horizons, 0..700, 700..864);
         (plan.trees.trees, plan.spread.trees) = (12, 6);
         let model = fit(&series, &[(0, 1, 0.5), (1, 2, 0.9)], &settings().time, &plan, &|| ());
-        Live { version: "v1.2.3".into(), model }
+        Live { version: "v1.2.3".into(), model, ..Live::default() }
     })
 }
 
-fn with_model(instances: usize) -> Cluster {
+pub fn with_model(instances: usize) -> Cluster {
     let cluster = Cluster::new(settings(), PARTITIONS, instances);
-    let Live { version, model } = model();
-    cluster.model.put(Some(Live { version: version.clone(), model: model.clone() }));
+    let Live { version, model, .. } = model();
+    cluster.model.put(Some(Live { version: version.clone(), model: model.clone(), ..Live::default() }));
     cluster
 }
 
-fn undisturbed() -> Vec<Vec<Vec<u8>>> {
+pub fn undisturbed() -> Vec<Vec<Vec<u8>>> {
     let mut cluster = with_model(1);
     feed(&mut cluster);
     cluster.finish();
@@ -94,7 +94,8 @@ fn models_change_between_frames() {
     let mut cluster = with_model(2);
     feed(&mut cluster);
     let swap = |cluster: &Cluster, version: Option<&str>| {
-        let live = version.map(|version| Live { version: version.into(), model: model().model.clone() });
+        let live =
+            version.map(|version| Live { version: version.into(), model: model().model.clone(), ..Live::default() });
         cluster.model.put(live);
     };
     for (round, version) in [Some("v1.0.0"), None, Some("v2.0.0"), Some("v1.0.0")].into_iter().enumerate() {

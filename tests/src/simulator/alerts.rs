@@ -175,6 +175,7 @@ fn forecast(segment: &str, step: i64, horizon: u32, median: f64) -> Vec<u8> {
         prediction_horizon: horizon,
         target_timestamp: at_ms + i64::from(horizon) * 60_000,
         predicted_speed: median,
+        predicted_volume: None,
         current_speed: 60.0,
         predicted_congestion_level: CongestionLevel::of(median),
         uncertainty_bounds: UncertaintyBounds { speed_lower: quantiles[0], speed_upper: quantiles[QUANTILES - 1] },

@@ -83,6 +83,9 @@ impl Row<'_> {
             prediction_horizon: u32::try_from(self.integer("prediction_horizon")).expect("minutes"),
             target_timestamp: self.instant("target_timestamp"),
             predicted_speed: number("predicted_speed"),
+            predicted_volume: self
+                .primitive::<Int64Type>("predicted_volume")
+                .map(|n| u32::try_from(n).expect("vehicles")),
             current_speed: number("current_speed"),
             predicted_congestion_level: named(&self.id("predicted_congestion_level")),
             uncertainty_bounds: UncertaintyBounds {
@@ -213,6 +216,7 @@ fn prediction() -> impl Strategy<Value = Prediction<'static>> {
                 prediction_horizon: horizon,
                 target_timestamp: at + i64::from(horizon) * 60_000,
                 predicted_speed: quantiles[9],
+                predicted_volume: (segment % 2 == 0).then_some(u32::from(segment)),
                 current_speed: quantiles[3],
                 predicted_congestion_level: level,
                 uncertainty_bounds: UncertaintyBounds { speed_lower: quantiles[0], speed_upper: quantiles[18] },

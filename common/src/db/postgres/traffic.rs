@@ -138,13 +138,13 @@ async fn write_predictions(transaction: &mut PgConnection, rows: &[(&PredictionR
         "insert into traffic.predictions (segment_id, prediction_timestamp, horizon_minutes, target_timestamp,
              predicted_speed, current_speed, predicted_congestion_level, speed_lower, speed_upper, speed_quantiles,
              confidence_score, model_type, model_version, features_used, latitude, longitude, avg_speed_1h,
-             avg_speed_24h, avg_speed_7d, actual_speed, prediction_error)
+             avg_speed_24h, avg_speed_7d, actual_speed, prediction_error, predicted_volume)
          select a, traffic.from_ms(b), c, traffic.from_ms(d), e, f, g, h, i, j::jsonb, k, l, m, n::jsonb, o, p, q, r, s,
-             t, e - t
+             t, e - t, u
          from unnest($1::text[], $2::bigint[], $3::integer[], $4::bigint[], $5::float8[], $6::float8[], $7::text[],
              $8::float8[], $9::float8[], $10::text[], $11::float8[], $12::text[], $13::text[], $14::text[],
-             $15::float8[], $16::float8[], $17::float8[], $18::float8[], $19::float8[], $20::float8[])
-             as x (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t)
+             $15::float8[], $16::float8[], $17::float8[], $18::float8[], $19::float8[], $20::float8[],
+             $21::integer[]) as x (a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u)
          on conflict (segment_id, prediction_timestamp, horizon_minutes) do update set
              target_timestamp = excluded.target_timestamp, predicted_speed = excluded.predicted_speed,
              current_speed = excluded.current_speed, predicted_congestion_level = excluded.predicted_congestion_level,
@@ -154,7 +154,7 @@ async fn write_predictions(transaction: &mut PgConnection, rows: &[(&PredictionR
              features_used = excluded.features_used, latitude = excluded.latitude, longitude = excluded.longitude,
              avg_speed_1h = excluded.avg_speed_1h, avg_speed_24h = excluded.avg_speed_24h,
              avg_speed_7d = excluded.avg_speed_7d, actual_speed = excluded.actual_speed,
-             prediction_error = excluded.prediction_error",
+             prediction_error = excluded.prediction_error, predicted_volume = excluded.predicted_volume",
     )
     .bind(column(rows, |(r, _)| r.segment_id.as_str()))
     .bind(column(rows, |(r, _)| r.prediction_timestamp))
@@ -176,6 +176,7 @@ async fn write_predictions(transaction: &mut PgConnection, rows: &[(&PredictionR
     .bind(column(rows, |(r, _)| r.avg_speed_24h))
     .bind(column(rows, |(r, _)| r.avg_speed_7d))
     .bind(column(rows, |(_, actual)| *actual))
+    .bind(column(rows, |(r, _)| r.predicted_volume))
     .execute(transaction)
     .await?;
     Ok(())

@@ -113,8 +113,8 @@ async fn write_predictions(
         "insert or replace into predictions (segment_id, prediction_timestamp, horizon_minutes, target_timestamp,
              predicted_speed, current_speed, predicted_congestion_level, speed_lower, speed_upper, speed_quantiles,
              confidence_score, model_type, model_version, features_used, latitude, longitude, avg_speed_1h,
-             avg_speed_24h, avg_speed_7d, actual_speed, prediction_error) values",
-        21,
+             avg_speed_24h, avg_speed_7d, actual_speed, prediction_error, predicted_volume) values",
+        22,
         "",
         rows,
         |query, (row, actual)| {
@@ -140,6 +140,7 @@ async fn write_predictions(
                 .bind(row.avg_speed_7d)
                 .bind(*actual)
                 .bind(actual.map(|actual| row.predicted_speed - actual))
+                .bind(row.predicted_volume)
         },
     )
     .await

@@ -1,0 +1,1 @@
+alter table traffic.predictions drop column predicted_volume;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that has to hold: format, lints, tests against a real Kafka, HDFS, PostgreSQL and Hive metastore,
-# the README's demo.
+# Everything that has to hold: format, lints, tests against a real Kafka, HDFS, PostgreSQL, Hive metastore and
+# KDC, the README's demo.
 #
 #   ./test.sh            all of it; installs what is missing with apt (Debian)
 #   ./test.sh --quick    without the services and the tests that need them
@@ -51,6 +51,11 @@ missing_packages() {
     command -v mvn >/dev/null || echo maven
     command -v openssl >/dev/null || echo openssl
     command -v flock >/dev/null || echo util-linux
+    # A realm for HDFS with Kerberos, and the library by which the workers speak it; Debian keeps a KDC where users do not look.
+    PATH=$PATH:/usr/sbin command -v krb5kdc >/dev/null || echo krb5-kdc
+    PATH=$PATH:/usr/sbin command -v kadmin.local >/dev/null || echo krb5-admin-server
+    command -v kinit >/dev/null && command -v klist >/dev/null || echo krb5-user
+    PATH=$PATH:/usr/sbin:/sbin ldconfig -p | grep 'libgssapi_krb5\.so\.2' >/dev/null || echo libgssapi-krb5-2
     ls -d /usr/lib/postgresql/*/bin >/dev/null 2>&1 || echo postgresql
 }
 

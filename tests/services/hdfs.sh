@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# A real NameNode and a real DataNode, or DATANODES=N of them, for tests.
+# A real NameNode and a real DataNode, or DATANODES=N of them, for tests; KERBEROS=LEVEL for one with a realm
+# of its own (kdc.sh), which protects RPC and blocks so: authentication, integrity or privacy.
 #
 #   hdfs.sh start DIR [PROCESS]        starts them, or starts them again with their data and ports; returns
 #                                      once the datanodes are registered and the namenode is out of safe mode
 #   hdfs.sh stop|kill DIR [PROCESS]    SIGTERM | SIGKILL; returns once they are gone
 #   hdfs.sh freeze|thaw DIR [PROCESS]  SIGSTOP | SIGCONT
+#   hdfs.sh protect DIR LEVEL          with Kerberos: another level, from the next start on
 #   hdfs.sh cli DIR dfs|dfsadmin|fsck ARGUMENTS…
 #   hdfs.sh keep DIR PID               once process PID is gone, kills them and removes DIR: runs until then
 #   hdfs.sh env DIR                    what tests need to know, as `export` lines
@@ -24,14 +26,16 @@ site() {
 }
 
 configure() {
-    local port http process patience=()
+    local port http process patience=() security=() security_core=()
     port=$(free_port "$DIR") http=$(free_port "$DIR")
     # The jars lack the web pages, and without the folders the daemons do not start.
     mkdir -p "$HOME_DIR"/web/webapps/{hdfs,datanode,static}
+    [ -z "${KERBEROS:-}" ] || kerberos "$KERBEROS"
     for process in "${PROCESSES[@]}"; do
         mkdir -p "$HOME_DIR/$process.conf"
         cp "$SERVICES_SRC/hdfs/log4j.properties" "$HOME_DIR/$process.conf/"
-        site "$HOME_DIR/$process.conf/core-site.xml" fs.defaultFS "hdfs://127.0.0.1:$port" hadoop.tmp.dir "$HOME_DIR/tmp"
+        site "$HOME_DIR/$process.conf/core-site.xml" fs.defaultFS "hdfs://127.0.0.1:$port" hadoop.tmp.dir "$HOME_DIR/tmp" \
+            "${security_core[@]}"
         [ "$process" = namenode ] || datanode_site "$process"
     done
     # Of several a dead one is known to be dead after 15 s, not ten minutes, and a copy that failed is tried again soon.
@@ -50,7 +54,7 @@ configure() {
         dfs.namenode.safemode.extension 0 \
         dfs.blocksize 4194304 \
         dfs.namenode.fs-limits.min-block-size 4096 \
-        "${patience[@]}"
+        "${patience[@]}" "${security[@]}"
     hadoop namenode org.apache.hadoop.hdfs.server.namenode.NameNode -format -force -nonInteractive \
         >"$HOME_DIR/format.log" 2>&1 || { cat "$HOME_DIR/format.log" >&2; die "cannot format the namenode"; }
     echo "PORT=$port HTTP=$http DATANODES=${DATANODES:-1}" >"$HOME_DIR/ports"
@@ -67,7 +71,39 @@ datanode_site() {
         dfs.datanode.hostname 127.0.0.1 \
         dfs.replication 1 \
         dfs.blocksize 4194304 \
-        dfs.heartbeat.interval 1
+        dfs.heartbeat.interval 1 \
+        "${security[@]}"
+    # How each connection is protected.
+    [ ${#security[@]} = 0 ] || echo "log4j.logger.org.apache.hadoop.hdfs.protocol.datatransfer.sasl=DEBUG" \
+        >>"$HOME_DIR/$1.conf/log4j.properties"
+}
+
+# The settings of a cluster with Kerberos. A datanode's ports need not be privileged, and nothing but the data is served.
+kerberos() {
+    local keytabs=$DIR/kdc realm=TRAFFIC.TEST
+    "$(dirname "$0")/kdc.sh" start "$DIR"
+    security_core=(hadoop.security.authentication kerberos hadoop.rpc.protection "$1")
+    security=(
+        dfs.namenode.kerberos.principal "nn/localhost@$realm"
+        dfs.namenode.keytab.file "$keytabs/nn.keytab"
+        dfs.datanode.kerberos.principal "dn/localhost@$realm"
+        dfs.datanode.keytab.file "$keytabs/dn.keytab"
+        dfs.block.access.token.enable true
+        dfs.data.transfer.protection "$1"
+        dfs.encrypt.data.transfer.cipher.suites AES/CTR/NoPadding
+        ignore.secure.ports.for.testing true
+    )
+}
+
+protect() {
+    case $1 in authentication | integrity | privacy) ;; *) die "protect: authentication, integrity or privacy" ;; esac
+    sed -i -E "s,(<name>(hadoop.rpc|dfs.data.transfer).protection</name><value>)[a-z]*,\\1$1," "$HOME_DIR"/*.conf/*-site.xml
+}
+
+# A ticket of the namenode's own, who is the superuser.
+be_superuser() {
+    export KRB5CCNAME=FILE:$HOME_DIR/superuser.ccache
+    "$(dirname "$0")/kdc.sh" ticket "$DIR" nn/localhost "$KRB5CCNAME"
 }
 
 # The processes of a cluster with so many datanodes.
@@ -79,6 +115,7 @@ processes() {
 
 # The command that runs a Hadoop class with the settings of PROCESS, one word a line.
 java_command() {
+    [ ! -f "$DIR/kdc/krb5.conf" ] || JVM_FLAGS+=("-Djava.security.krb5.conf=$DIR/kdc/krb5.conf")
     printf '%s\n' java "${JVM_FLAGS[@]}" --add-opens=java.base/java.lang=ALL-UNNAMED \
         -cp "$HOME_DIR/$1.conf:$HOME_DIR/web:$JARS/*"
 }
@@ -145,6 +182,7 @@ cli() {
         *) die "cli: dfs, dfsadmin or fsck" ;;
     esac
     JARS=$(jars hdfs)
+    [ ! -d "$DIR/kdc" ] || be_superuser
     hadoop namenode "$class" "${@:2}" 2> >(grep -v -e INFO -e WARN >&2)
 }
 
@@ -154,7 +192,7 @@ HOME_DIR=$DIR/hdfs
 [ ! -f "$HOME_DIR/ports" ] || . "$HOME_DIR/ports"
 processes "${DATANODES:-1}"
 case $command in
-    cli | keep | prepare) ;;
+    cli | keep | prepare | protect) ;;
     *)
         [[ -z "${3:-}" || " ${PROCESSES[*]} " == *" $3 "* ]] || die "unknown process: $3"
         [ -z "${3:-}" ] || PROCESSES=("$3")
@@ -168,12 +206,14 @@ case $command in
     kill) stop_all KILL ;;
     freeze) signal STOP ;;
     thaw) signal CONT ;;
+    protect) protect "$3" ;;
     cli) cli "${@:3}" ;;
     keep)
         while kill -0 "$3" 2>/dev/null; do sleep 0.5; done
         [ ! -f "$HOME_DIR/ports" ] || . "$HOME_DIR/ports"
         processes "${DATANODES:-1}"
         stop_all KILL
+        [ ! -d "$DIR/kdc" ] || "$(dirname "$0")/kdc.sh" kill "$DIR"
         rm -rf "$DIR"
         ;;
     env) . "$HOME_DIR/ports" && echo "export TRAFFIC_TEST_HDFS=hdfs://127.0.0.1:$PORT" ;;

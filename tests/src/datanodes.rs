@@ -1,28 +1,19 @@
-//! A real HDFS of three datanodes (`tests/services/hdfs.sh`), each of which a test may kill and bring back.
-//!
-//! A test has it to itself, and it goes when the test's process does, however that ends.
+//! A real HDFS of three datanodes, each of which a test may kill and bring back.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
-use crate::{services, wait_until};
+use crate::hdfs::{OwnHdfs, said};
+use crate::wait_until;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/services/hdfs.sh");
 
 /// The datanodes' names.
 pub const DATANODES: [&str; 3] = ["datanode", "datanode2", "datanode3"];
 
 /// Three datanodes and their namenode, which takes a silent one for dead after 15 s.
 #[derive(Debug)]
-pub struct Hdfs {
-    directory: PathBuf,
-    url: String,
-    /// Cleans up after us: it outlives us, and nobody waits for it.
-    _keeper: Child,
-}
+pub struct Hdfs(OwnHdfs);
 
 /// A file's copies, as the namenode counts them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,40 +32,23 @@ impl Hdfs {
     /// If it can not be started.
     #[must_use]
     pub fn start() -> Option<Self> {
-        if services::quick() {
-            println!("skipped: three datanodes, since TRAFFIC_QUICK=1");
-            return None;
-        }
-        let directory = tempfile::tempdir().expect("a directory").keep();
-        let keeper = Command::new("setsid")
-            .arg(SCRIPT)
-            .args([Path::new("keep"), &directory])
-            .arg(std::process::id().to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("setsid is there");
-        said(script("start", &directory).env("DATANODES", DATANODES.len().to_string()));
-        let said = said(&mut script("env", &directory));
-        let url = said.trim().trim_start_matches("export TRAFFIC_TEST_HDFS=").to_owned();
-        Some(Self { directory, url, _keeper: keeper })
+        OwnHdfs::start(&[("DATANODES", &DATANODES.len().to_string())]).map(Self)
     }
 
     /// `hdfs://host:port`.
     #[must_use]
     pub fn url(&self) -> &str {
-        &self.url
+        self.0.url()
     }
 
     /// SIGKILL; returns once it is gone.
     pub fn kill(&self, datanode: &str) {
-        said(script("kill", &self.directory).arg(datanode));
+        said(self.0.command("kill").arg(datanode));
     }
 
     /// Starts it with its data; returns once it has registered, if the others run.
     pub fn restart(&self, datanode: &str) {
-        said(script("start", &self.directory).arg(datanode));
+        said(self.0.command("start").arg(datanode));
     }
 
     /// The datanodes that are just writing a block of which they have `at_least_bytes`.
@@ -84,7 +58,7 @@ impl Hdfs {
     #[must_use]
     pub fn writing(&self, at_least_bytes: u64) -> Vec<&'static str> {
         let writes = |datanode: &&str| {
-            let data = self.directory.join("hdfs").join(datanode.replace("datanode", "data"));
+            let data = self.0.directory().join("hdfs").join(datanode.replace("datanode", "data"));
             half_written(&data).is_some_and(|bytes| bytes >= at_least_bytes)
         };
         wait_until(PATIENCE, "a block that is half written", || {
@@ -98,7 +72,7 @@ impl Hdfs {
     /// If the namenode does not say.
     #[must_use]
     pub fn copies(&self, below: &str) -> Vec<Copies> {
-        let said = script("cli", &self.directory).args(["fsck", below, "-files", "-blocks"]).output();
+        let said = self.0.command("cli").args(["fsck", below, "-files", "-blocks"]).output();
         let said = said.expect("the script runs");
         // It fails where copies are missing, and says so.
         parse(&String::from_utf8_lossy(&said.stdout))
@@ -128,18 +102,6 @@ fn half_written(data: &Path) -> Option<u64> {
     let blocks = pools.filter_map(|pool| std::fs::read_dir(pool.path().join("current/rbw")).ok()).flatten().flatten();
     let blocks = blocks.filter(|block| !block.file_name().to_string_lossy().ends_with(".meta"));
     blocks.filter_map(|block| Some(block.metadata().ok()?.len())).max()
-}
-
-fn script(command: &str, directory: &Path) -> Command {
-    let mut script = Command::new(SCRIPT);
-    script.arg(command).arg(directory);
-    script
-}
-
-fn said(script: &mut Command) -> String {
-    let output = script.output().expect("the script runs");
-    assert!(output.status.success(), "{script:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[cfg(test)]

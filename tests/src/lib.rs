@@ -1,5 +1,5 @@
 //! What the tests across crates stand on: the simulator, the contract of the logs, real services, a cluster of three
-//! brokers, an HDFS of three datanodes, a network that can be cut, built workers, messages, models, waiting with a
+//! brokers, an HDFS of three datanodes, one with Kerberos, a network that can be cut, built workers, messages, models, waiting with a
 //! deadline.
 
 pub mod archive;
@@ -7,6 +7,8 @@ pub mod cluster;
 pub mod database;
 pub mod datanodes;
 pub mod flow;
+pub mod hdfs;
+pub mod kerberos;
 pub mod log_contract;
 pub mod messages;
 pub mod metastore;

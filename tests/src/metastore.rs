@@ -21,12 +21,24 @@ pub fn catalogue(name: &str, metastore: &str, store: &str) -> Catalogue {
 /// The partitions of a dataset's table, as `date=…/hour=…`; nothing while there is no table or no metastore.
 #[must_use]
 pub fn partitions(archive: &Archive, dataset: Dataset) -> BTreeSet<String> {
+    ask(archive, dataset).unwrap_or_default()
+}
+
+/// The partitions of a table that is there.
+///
+/// # Panics
+/// If there is no table, or no metastore.
+#[must_use]
+pub fn known(archive: &Archive, dataset: Dataset) -> BTreeSet<String> {
+    ask(archive, dataset).expect("the metastore knows the table")
+}
+
+fn ask(archive: &Archive, dataset: Dataset) -> Result<BTreeSet<String>, HiveError> {
     let catalogue = archive.hive.as_ref().expect("the archive is registered");
-    let names = async {
+    archive.runtime.block_on(async {
         let metastore = Metastore::connect(catalogue).await?;
         metastore.partitions(&HiveTable::of(dataset, &catalogue.store)).await
-    };
-    archive.runtime.block_on(names).unwrap_or_default()
+    })
 }
 
 /// Makes a table, or sees that it is there.

@@ -1,9 +1,10 @@
 //! `traffic compact` on a real HDFS: killed at any moment, two at once, beside an ingest that goes on; and what DuckDB
-//! sees of a directory whose files are exchanged.
+//! sees of a directory, and whoever lists HDFS, while files are exchanged.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use common::store::{StoreOptions, open};
 use serde_json::Value;
 use tests::{Worker, services, unique};
 
@@ -167,4 +168,81 @@ fn duckdb_never_sees_a_row_twice_while_files_are_exchanged() {
     let said: Value = serde_json::from_reader(output.expect("piped")).expect("JSON");
     println!("{said}");
     assert!(said["looks"].as_u64() > Some(10) && said["doubled"].as_u64() == Some(0), "{said}");
+}
+
+/// What somebody sees of an hour who lists it again and again.
+#[derive(Debug)]
+struct Watched {
+    dir: String,
+    /// How many files it had before.
+    files: usize,
+    /// The last look that found all of them.
+    whole: Instant,
+    /// The first look that found fewer, and the last one.
+    missing: Option<(Instant, Instant)>,
+    /// The first look that found the merged file.
+    merged: Option<Instant>,
+}
+
+impl Watched {
+    fn look(&mut self, names: &[&str], now: Instant) {
+        let (merged, others): (Vec<&str>, Vec<&str>) =
+            names.iter().copied().partition(|name| name.contains("-compacted-"));
+        assert!(merged.is_empty() || others.is_empty(), "rows are there twice: {names:?}");
+        if !merged.is_empty() {
+            self.merged.get_or_insert(now);
+        } else if others.len() == self.files {
+            self.whole = now;
+        } else {
+            self.missing = Some((self.missing.map_or(now, |(first, _)| first), now));
+        }
+    }
+
+    /// For how long rows were missed, at least and at most.
+    fn missed(&self) -> (Duration, Duration) {
+        let merged = self.merged.unwrap_or_else(|| panic!("{} is merged", self.dir));
+        (self.missing.map_or(Duration::ZERO, |(first, last)| last - first), merged - self.whole)
+    }
+}
+
+/// Prints for how long an hour is missed, which is what `docs/benchmarks.md` says.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "looks are told apart by real time")]
+fn whoever_lists_hdfs_sees_no_row_twice_and_misses_an_hour_for_a_moment() {
+    let Some(hdfs) = services::hdfs() else { return };
+    let mut scene = Scene::new(&hdfs);
+    // Two files of each hour each time: as many as an hour of flushes leaves.
+    (0..6).for_each(|_| scene.archive());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let store = runtime.block_on(async { open(&hdfs, &StoreOptions::default()) }).expect("the URL is sound");
+    let list = |dir: &str| {
+        let entries = runtime.block_on(store.list(dir, false)).expect("HDFS answers");
+        let own = entries.into_iter().filter(|entry| entry.name().starts_with(&scene.topic));
+        own.map(|entry| entry.name().to_owned()).collect::<Vec<_>>()
+    };
+    let hours = ["08", "09", "10"].map(|hour| format!("/traffic-data/raw/date=2026-01-05/hour={hour}"));
+    let mut watched = hours.map(|dir| {
+        let files = list(&dir).len();
+        assert_eq!(files, 12, "{dir}");
+        Watched { dir, files, whole: Instant::now(), missing: None, merged: None }
+    });
+    let (mut compact, mut looks) = (scene.start("traffic", &["compact", "--dataset", "events"]), 0);
+    loop {
+        let last = !compact.runs();
+        for hour in &mut watched {
+            let names = list(&hour.dir);
+            hour.look(&names.iter().map(String::as_str).collect::<Vec<_>>(), Instant::now());
+        }
+        looks += 1;
+        if last {
+            break;
+        }
+    }
+    assert!(compact.wait(DEADLINE).success(), "{}", compact.log());
+    for hour in &watched {
+        let (least, most) = hour.missed();
+        println!("{}: {} files, missed for {least:.1?} to {most:.1?}, in {looks} looks", hour.dir, hour.files);
+    }
+    scene.verify();
 }

@@ -1,5 +1,6 @@
 //! The archive's hours in a real Hive metastore.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,8 +10,8 @@ use common::clock::{Clock as _, SystemClock};
 use common::hive::{HiveError, HiveTable};
 use common::store::StoreOptions;
 use tests::archive::Archive;
-use tests::metastore::{catalogue, ensure, hours, partitions};
-use tests::{services, wait_until};
+use tests::metastore::{catalogue, ensure, hours, known, partitions};
+use tests::{StopOnDrop, Worker, services, wait_until};
 
 const RAW: &str = "/traffic-data/raw";
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -139,6 +140,59 @@ fn hours_that_retention_has_emptied_are_dropped() {
     assert!(!left_then.is_empty() && left_then.len() < left.len(), "{left_then:?} of {left:?}");
     archive.run_to_end("one");
     assert_eq!(partitions(&archive, Dataset::Events), left_then);
+    // And the last hour: a table without any.
+    assert_eq!(retire(0), BTreeSet::new());
+    let dropped = register_hours(hive, &archive.store, Dataset::Events, &archive.topic);
+    archive.runtime.block_on(dropped).expect("the metastore answers");
+    assert_eq!(known(&archive, Dataset::Events), BTreeSet::new());
+    archive.produce(6_000..6_600);
+    archive.run_to_end("one");
+    assert_eq!(partitions(&archive, Dataset::Events), hours(&archive, RAW));
+    assert!(!hours(&archive, RAW).is_empty());
+}
+
+/// Whole processes: `traffic compact --retain-days`, then `ingest` on its schedule; each finds all hours too old.
+#[test]
+fn a_table_that_retention_empties_loses_its_last_partition() {
+    let Some(metastore) = services::hive() else { return };
+    let (mut archive, dir) = registered("hive_emptied", &metastore);
+    let hive = archive.hive.clone().expect("it is registered");
+    archive.topic = format!("{}.traffic-events", archive.topic);
+    let prefix = archive.topic.trim_end_matches("traffic-events").to_owned();
+    let log = format!("sqlite:{}", dir.path().join("log.db").display());
+    let environment = [
+        ("TRAFFIC_LOG", log.as_str()),
+        ("TRAFFIC_STORE", hive.store.as_str()),
+        ("TRAFFIC_HIVE_METASTORE", metastore.as_str()),
+        ("TRAFFIC_HIVE_DATABASE", hive.database.as_str()),
+        ("TRAFFIC_TOPIC_PREFIX", prefix.as_str()),
+        ("TRAFFIC_DATABASE", "none"),
+        ("TRAFFIC_HTTP_LISTEN", "off"),
+    ];
+    let run = |binary: &str, arguments: &[&str]| {
+        let mut worker = Worker::start(binary, arguments, &environment);
+        let status = worker.wait(DEADLINE);
+        assert!(status.success(), "{binary} {arguments:?}: {status}: {}", worker.log());
+    };
+    let send = |day: &str| {
+        let start = format!("{day}T08:00:00Z");
+        run("traffic", &["simulate", "--events", "3000", "--segments", "20", "--start", &start]);
+        run("ingest", &["--exit-at-end"]);
+        let there = hours(&archive, RAW);
+        assert!(there.len() >= 2 && there == known(&archive, Dataset::Events), "{there:?}");
+    };
+    let is_empty = || hours(&archive, RAW).is_empty() && known(&archive, Dataset::Events).is_empty();
+    run("traffic", &["init"]);
+    send("2026-01-05");
+    run("traffic", &["compact", "--dataset", "events", "--retain-days", "1"]);
+    assert!(is_empty(), "{:?} of {:?}", known(&archive, Dataset::Events), hours(&archive, RAW));
+    send("2026-01-06");
+    let settings = dir.path().join("traffic.toml");
+    std::fs::write(&settings, "[archive]\nretain_days = 1\ncompact_interval = \"1s\"\n").expect("written");
+    let settings = settings.display().to_string();
+    let ingest = Worker::start("ingest", &["--config", &settings], &environment);
+    wait_until(DEADLINE, "an empty table", || is_empty().then_some(()));
+    ingest.terminate();
 }
 
 #[test]
@@ -152,12 +206,4 @@ fn hours_on_hdfs_are_registered_where_they_are() {
     // Other tests archive beside this one.
     let known = partitions(&archive, Dataset::Events);
     assert!(known.len() >= 2 && known.is_subset(&hours(&archive, RAW)), "{known:?}");
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
 }

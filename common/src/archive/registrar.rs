@@ -280,12 +280,14 @@ impl Register {
     /// Adds the store's hours that the metastore lacks; drops those that retention has emptied.
     async fn compare(&self, connection: &mut Connection) -> Result<(), HiveError> {
         let there = self.hours().await?;
-        // The metastore makes a table's directory where there is none, as a user of its own, and we might not be let in.
-        if there.is_empty() {
+        let metastore = &connection.metastore;
+        // The metastore makes a table's directory where there is none, as a user of its own, and we might not be let in. So
+        // without an hour no table is made; but one that is there may have hours that retention has emptied, even all.
+        if !there.is_empty() {
+            metastore.ensure(&self.table).await?;
+        } else if !metastore.find(&self.table).await? {
             return Ok(());
         }
-        let metastore = &connection.metastore;
-        metastore.ensure(&self.table).await?;
         connection.has_table = true;
         let known: BTreeSet<Hour> =
             metastore.partitions(&self.table).await?.iter().filter_map(|name| hour_of(name)).collect();

@@ -64,13 +64,24 @@ impl Metastore {
         Ok(Self { client, catalogue: catalogue.clone() })
     }
 
-    /// Makes database and table unless they are there; adds the columns that the table lacks.
+    /// Whether there is such a table; adds the columns that it lacks.
     ///
     /// # Errors
     /// `Refused` if there is a table of that name that cannot be this one.
+    pub async fn find(&self, table: &HiveTable) -> Result<bool, HiveError> {
+        match self.table(table).await? {
+            Some(found) => self.match_columns(table, found).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Makes database and table unless they are there; adds the columns that the table lacks.
+    ///
+    /// # Errors
+    /// As [`Metastore::find`].
     pub async fn ensure(&self, table: &HiveTable) -> Result<(), HiveError> {
-        if let Some(found) = self.table(table).await? {
-            return self.match_columns(table, found).await;
+        if self.find(table).await? {
+            return Ok(());
         }
         self.create_database().await?;
         match self.call("create_table", self.client.create_table(self.described(table))).await? {
@@ -80,9 +91,9 @@ impl Metastore {
                 Ok(())
             }
             // Another instance was faster.
-            MaybeException::Exception(TableException::O1(_)) => match self.table(table).await? {
-                Some(found) => self.match_columns(table, found).await,
-                None => Err(HiveError::Retry(format!("{}: there, and not there", self.name(table)))),
+            MaybeException::Exception(TableException::O1(_)) => match self.find(table).await? {
+                true => Ok(()),
+                false => Err(HiveError::Retry(format!("{}: there, and not there", self.name(table)))),
             },
             MaybeException::Exception(error) => Err(self.failed("create_table", &error)),
         }

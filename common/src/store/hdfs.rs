@@ -11,6 +11,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,9 @@ use super::{Creation, Entry, Renaming, StoreError, StoreOptions, hidden, is_hidd
 
 /// How much is handed to the client at once, so that its timeout means something.
 const CHUNK_BYTES: usize = 1 << 20;
+/// What is wrong where Kerberos has no ticket for us.
+const TICKET: &str = "get a ticket (kinit -k -t KEYTAB PRINCIPAL, into what KRB5CCNAME names), or name the keytab in \
+                      KRB5_CLIENT_KTNAME";
 /// How long a dead writer's file may take to be closed by the namenode.
 const LEASE_POLLS: u32 = 20;
 const LEASE_POLL: Duration = Duration::from_millis(250);
@@ -345,15 +349,29 @@ fn explain(place: &str, error: &HdfsError) -> StoreError {
         | HdfsError::IsADirectoryError(_)
         | HdfsError::UnsupportedFeature(_)
         | HdfsError::XmlParseError(_) => StoreError::Fatal(format!("{place}: {text}")),
-        HdfsError::SASLError(_) | HdfsError::GSSAPIError(..) | HdfsError::NoSASLMechanism => {
-            StoreError::Fatal(format!("{place}: {text}; check Kerberos: keytab, ticket and HADOOP_CONF_DIR"))
+        // A ticket comes or is renewed while we wait. The rest of the library's text is numbers.
+        HdfsError::GSSAPIError(_, _, why) => {
+            let why = why.trim_start_matches("Unspecified GSS failure.  Minor code may provide more information: ");
+            StoreError::Retry(format!("{place}: {}; {TICKET}", first_line(why)))
         }
+        HdfsError::SASLError(_) | HdfsError::NoSASLMechanism => StoreError::Fatal(format!(
+            "{place}: {text}; are core-site.xml and hdfs-site.xml in HADOOP_CONF_DIR those of this cluster?"
+        )),
+        HdfsError::OperationFailed(why) if why.contains("libgssapi") => {
+            StoreError::Fatal(format!("{place}: {text}; install Kerberos' library (Debian: libgssapi-krb5-2)"))
+        }
+        // So ends a connection that speaks of no user to a namenode that asks for a ticket.
+        HdfsError::IOError(why) if why.kind() == ErrorKind::ConnectionAborted => StoreError::Retry(format!(
+            "{place}: the namenode hung up; is it being restarted, or does it ask for Kerberos? Then core-site.xml in \
+             HADOOP_CONF_DIR must say so (hadoop.security.authentication)"
+        )),
         HdfsError::IOError(_) => {
             StoreError::Retry(format!("{place}: {text}; is the namenode running, and the address right?"))
         }
-        HdfsError::DataTransferError(_) => {
-            StoreError::Retry(format!("{place}: {text}; are the datanodes running and reachable from here?"))
-        }
+        HdfsError::DataTransferError(_) => StoreError::Retry(format!(
+            "{place}: {text}; are the datanodes running and reachable from here, and does hdfs-site.xml in \
+             HADOOP_CONF_DIR have the cluster's dfs.data.transfer.protection?"
+        )),
         _ => StoreError::Retry(format!("{place}: {text}")),
     }
 }
@@ -362,7 +380,11 @@ fn explain_rpc(place: &str, class: &str, message: &str) -> StoreError {
     let name = class.rsplit(['.', '$']).next().unwrap_or(class);
     match name {
         "AccessControlException" => StoreError::Fatal(format!(
-            "{place}: {message}; run as another user (HADOOP_USER_NAME) or have an administrator chown the directory"
+            "{place}: {message}; run as another user (HADOOP_USER_NAME; with Kerberos, another principal's ticket) or \
+             have an administrator chown the directory"
+        )),
+        "SaslException" | "GSSException" => StoreError::Retry(format!(
+            "{place}: the namenode did not take the ticket: {message}; are the clocks the same, and is it of this realm?"
         )),
         "SafeModeException" => StoreError::Retry(format!(
             "{place}: the namenode is in safe mode; it leaves it when enough blocks are reported"
@@ -396,6 +418,25 @@ mod tests {
         };
         assert!(text.starts_with("create hdfs://n:9000/a: Permission denied: user=nobody; run as"), "{text}");
         assert!(!text.contains("\tat"), "{text}");
+    }
+
+    #[test]
+    fn what_kerberos_lacks_is_named() {
+        let place = "list hdfs://n:9000/a";
+        let hung_up = std::io::Error::new(ErrorKind::ConnectionAborted, "RPC listener disconnected");
+        let StoreError::Retry(text) = explain(place, &HdfsError::IOError(hung_up)) else {
+            panic!("a namenode may be restarted");
+        };
+        assert!(text.contains("hadoop.security.authentication"), "{text}");
+        let StoreError::Fatal(text) =
+            explain(place, &HdfsError::OperationFailed("Failed to load libgssapi_krb".to_owned()))
+        else {
+            panic!("it is looked for once in a process");
+        };
+        assert!(text.contains("libgssapi-krb5-2"), "{text}");
+        let class = "javax.security.sasl.SaslException".to_owned();
+        let refused = explain(place, &HdfsError::FatalRPCError(class, "GSS initiate failed".to_owned()));
+        assert!(matches!(&refused, StoreError::Retry(text) if text.contains("clocks")), "{refused:?}");
     }
 
     #[test]

@@ -28,7 +28,7 @@ const MEMORY: f64 = 288.0;
 const LEAST_KMH: f64 = 0.5;
 const MOST_KMH: f64 = 200.0;
 /// "Close to the forecast", km/h.
-const CLOSE_KMH: f64 = 10.0;
+pub const CLOSE_KMH: f64 = 10.0;
 
 /// How live forecasts did, summed over all that were scored: absolute errors in km/h.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

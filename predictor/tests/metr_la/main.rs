@@ -1,4 +1,4 @@
-//! On METR-LA: the boosting beside LightGBM, which shares no code with it.
+//! On METR-LA: the boosting beside LightGBM, which shares no code with it, and whether confidence comes true.
 
 #[path = "../../benches/fit/data.rs"]
 mod data;
@@ -8,9 +8,18 @@ mod lightgbm;
 use std::path::PathBuf;
 
 use data::{Readings, mae};
+use predictor::evaluate::Task;
 use predictor::forecast::boosting::{Bins, Boosting, Columns, Table};
 use predictor::forecast::features::FEATURES;
 use predictor::forecast::fit::{Plan, fit};
+use predictor::forecast::metrics::{Confidence, ConfidenceBin};
+use predictor::{Live, Settings, Slot};
+
+/// Forecasts that make a bin well filled.
+const WELL_FILLED: u64 = 1_000;
+/// Said and held differ by less: in a well-filled bin (what is said below one half is said too often), and over all.
+const APART: f64 = 0.13;
+const APART_OVERALL: f64 = 0.02;
 
 #[expect(clippy::disallowed_methods, reason = "where the research data is")]
 fn data() -> Option<PathBuf> {
@@ -59,4 +68,37 @@ fn it_is_as_good_as_lightgbm_on_the_same_rows() {
         other.frame_ms
     );
     assert!(own <= others * 1.005, "{own} against {others}");
+}
+
+/// 70 % of the windows to fit, 10 % to measure errors, 20 % to score, as `traffic evaluate` does.
+#[test]
+fn confidence_comes_true() {
+    let Some(data) = data() else {
+        println!("skipped: TRAFFIC_DATA is not set");
+        return;
+    };
+    let Readings { series, edges, time } = Readings::metr_la(&data, 1);
+    let all = series.windows();
+    let plan = Plan::new(&[15, 30, 60], 0..all * 7 / 10, all * 7 / 10..all * 8 / 10);
+    let slot = Slot::default();
+    slot.put(Some(Live { version: "v0.0.0".into(), model: fit(&series, &edges, &time, &plan, &|| ()) }));
+    let scored = all * 8 / 10..all - 12;
+    let task = Task {
+        series: &series,
+        fitted: plan.fit.clone(),
+        fed: scored.start - 336..scored.end,
+        scored,
+        partitions: 1,
+        averaged: false,
+    };
+    let settings = Settings { horizons: plan.horizons, time, ..Settings::default() };
+    for report in task.run(&settings, &slot, &|| (), &mut |_| ()).expect("predictions") {
+        let (minutes, Confidence { said, held, bins }) = (report.horizon, report.confidence);
+        println!("{minutes} min: said {said:.3}, held {held:.3}");
+        for ConfidenceBin { said, held, n } in bins.into_iter().filter(|bin| bin.n > 0) {
+            println!("    said {said:.3}, held {held:.3} of {n}");
+            assert!(n < WELL_FILLED || (said - held).abs() < APART, "{minutes} min: said {said}, held {held} of {n}");
+        }
+        assert!((said - held).abs() < APART_OVERALL, "{minutes} min: said {said}, held {held}");
+    }
 }

@@ -12,6 +12,7 @@ mod inspect;
 mod lag;
 mod migrate;
 mod model;
+mod picture;
 mod readings;
 mod replay;
 mod simulate;

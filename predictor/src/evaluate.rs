@@ -10,11 +10,12 @@ use common::stream::{Header, Machine as _, Outbox, Records, StoredRecord, WATERM
 use serde::{Deserialize, Serialize};
 
 use crate::forecast::linear::{self, Linear};
-use crate::forecast::metrics::{ErrorSums, Errors, IntervalSums, Intervals};
+use crate::forecast::metrics::{Confidence, ConfidenceSums, ErrorSums, Errors, IntervalSums, Intervals};
 use crate::forecast::profile::{AllDates, Combined};
 use crate::forecast::series::Series;
 use crate::forecast::snapshot::Snapshot;
 use crate::forecast::{STEP_MIN, STEP_MS};
+use crate::frames::CLOSE_KMH;
 use crate::{DIGEST, PREDICTIONS, Predictor, Settings, Slot};
 
 /// Frames of long ago wait for everybody.
@@ -43,6 +44,8 @@ pub struct HorizonReport {
     pub model: Errors,
     pub interval_80: Intervals,
     pub interval_90: Intervals,
+    /// Of being within 10 km/h of the forecast.
+    pub confidence: Confidence,
     pub last_value: Errors,
     pub historical_average: Errors,
     pub linear: Option<Errors>,
@@ -61,7 +64,19 @@ pub struct Scored {
     pub forecast: f32,
     /// The 19 quantiles.
     pub quantiles: [f32; common::model::QUANTILES],
+    /// Probability said of being within 10 km/h of the forecast.
+    pub confidence: f32,
     pub last_value: f32,
+    pub historical_average: Option<f32>,
+    pub linear: Option<f32>,
+}
+
+impl Scored {
+    /// Whether it came true within what [`Scored::confidence`] speaks of.
+    #[must_use]
+    pub fn is_close(&self) -> bool {
+        f64::from((self.truth - self.forecast).abs()) <= CLOSE_KMH
+    }
 }
 
 #[derive(Default, Clone)]
@@ -69,6 +84,7 @@ struct Sums {
     model: ErrorSums,
     interval_80: IntervalSums,
     interval_90: IntervalSums,
+    confidence: ConfidenceSums,
     last_value: ErrorSums,
     historical_average: ErrorSums,
     linear: ErrorSums,
@@ -79,9 +95,23 @@ impl Sums {
         self.model.merge(&other.model);
         self.interval_80.merge(&other.interval_80);
         self.interval_90.merge(&other.interval_90);
+        self.confidence.merge(&other.confidence);
         self.last_value.merge(&other.last_value);
         self.historical_average.merge(&other.historical_average);
         self.linear.merge(&other.linear);
+    }
+
+    fn add(&mut self, scored: &Scored) {
+        let truth = f64::from(scored.truth);
+        self.model.add(f64::from(scored.forecast), truth);
+        let quantile = |i: usize| f64::from(scored.quantiles[i]);
+        let last = scored.quantiles.len() - 1;
+        self.interval_90.add((quantile(0), quantile(last)), truth);
+        self.interval_80.add((quantile(1), quantile(last - 1)), truth);
+        self.confidence.add(f64::from(scored.confidence), scored.is_close());
+        self.last_value.add(f64::from(scored.last_value), truth);
+        scored.historical_average.iter().for_each(|speed| self.historical_average.add(f64::from(*speed), truth));
+        scored.linear.iter().for_each(|speed| self.linear.add(f64::from(*speed), truth));
     }
 }
 
@@ -120,10 +150,8 @@ impl Task<'_> {
                     let value = message.value.unwrap_or_default();
                     let prediction: Prediction<'_> = serde_json::from_slice(&value)?;
                     let Some(&segment) = indices.get(&*prediction.segment_id) else { continue };
-                    let made = (segment, window);
-                    if let Some((h, scored)) = self.score(made, &prediction, horizons) {
-                        let place = &mut sums[h][window - self.scored.start];
-                        self.add(place, &scored, baselines.get(&(segment, window, h)));
+                    if let Some((h, scored)) = self.score((segment, window), &prediction, horizons, &baselines) {
+                        sums[h][window - self.scored.start].add(&scored);
                         each(scored);
                     }
                 }
@@ -140,10 +168,12 @@ impl Task<'_> {
         (segment, window): (usize, usize),
         prediction: &Prediction<'_>,
         horizons: &[u32],
+        baselines: &Baselines,
     ) -> Option<(usize, Scored)> {
         let ahead = (prediction.prediction_horizon / STEP_MIN) as usize;
         let truth = *self.series.speeds[segment].get(window + ahead).filter(|speed| !speed.is_nan())?;
         let h = horizons.iter().position(|minutes| *minutes == prediction.prediction_horizon)?;
+        let baseline = baselines.get(&(segment, window, h));
         #[expect(clippy::cast_possible_truncation, reason = "speeds and places")]
         let scored = Scored {
             segment: segment as u32,
@@ -152,26 +182,12 @@ impl Task<'_> {
             truth,
             forecast: prediction.predicted_speed as f32,
             quantiles: prediction.speed_quantiles.map(|speed| speed as f32),
+            confidence: prediction.confidence_score as f32,
             last_value: prediction.current_speed as f32,
+            historical_average: baseline.map(|baseline| baseline.historical_average),
+            linear: baseline.and_then(|baseline| baseline.linear),
         };
         Some((h, scored))
-    }
-
-    #[expect(clippy::unused_self, reason = "beside score")]
-    fn add(&self, sums: &mut Sums, scored: &Scored, baseline: Option<&Baseline>) {
-        let truth = f64::from(scored.truth);
-        sums.model.add(f64::from(scored.forecast), truth);
-        let quantile = |i: usize| f64::from(scored.quantiles[i]);
-        let last = scored.quantiles.len() - 1;
-        sums.interval_90.add((quantile(0), quantile(last)), truth);
-        sums.interval_80.add((quantile(1), quantile(last - 1)), truth);
-        sums.last_value.add(f64::from(scored.last_value), truth);
-        if let Some(baseline) = baseline {
-            sums.historical_average.add(f64::from(baseline.historical_average), truth);
-            if let Some(linear) = baseline.linear {
-                sums.linear.add(f64::from(linear), truth);
-            }
-        }
     }
 
     fn report(&self, horizons: &[u32], sums: &[Vec<Sums>]) -> Vec<HorizonReport> {
@@ -189,6 +205,7 @@ impl Task<'_> {
                 model: all.model.errors(),
                 interval_80: all.interval_80.intervals(),
                 interval_90: all.interval_90.intervals(),
+                confidence: all.confidence.confidence(),
                 last_value: all.last_value.errors(),
                 historical_average: all.historical_average.errors(),
                 linear: (linear.n > 0).then_some(linear),
@@ -233,8 +250,8 @@ impl Task<'_> {
         records
     }
 
-    /// What needs no model, by segment, window and horizon.
-    fn baselines(&self, settings: &Settings) -> HashMap<(usize, usize, usize), Baseline> {
+    /// What needs no model.
+    fn baselines(&self, settings: &Settings) -> Baselines {
         let slots = self.series.slots(&settings.time);
         let profiles = self.series.profiles(self.fitted.clone(), &slots);
         let pasts: Vec<_> = profiles.iter().map(|own| Combined { own, fitted: Some(own), frozen: true }).collect();
@@ -277,6 +294,9 @@ impl Task<'_> {
         baselines
     }
 }
+
+/// By segment, window and horizon.
+type Baselines = HashMap<(usize, usize, usize), Baseline>;
 
 struct Baseline {
     historical_average: f32,

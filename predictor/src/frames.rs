@@ -35,7 +35,7 @@ const MEMORY: f64 = 288.0;
 const LEAST_KMH: f64 = 0.5;
 const MOST_KMH: f64 = 200.0;
 /// "Close to the forecast", km/h.
-const CLOSE_KMH: f64 = 10.0;
+pub const CLOSE_KMH: f64 = 10.0;
 
 /// What made a forecast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -196,6 +196,62 @@ fn a_training_that_is_killed_leaves_the_registry_sound() {
     assert!(pinned["refused"].as_str().is_some_and(|why| why.contains("pinned")), "{pinned}");
 }
 
+/// Whether a text is XML as far as it goes: every element that is opened is closed in its turn, and all numbers are finite.
+fn is_well_formed(text: &str) -> bool {
+    let mut open = Vec::new();
+    let mut rest = text;
+    while let Some((_, tag)) = rest.split_once('<') {
+        let Some((tag, after)) = tag.split_once('>') else { return false };
+        rest = after;
+        let name = |tag: &str| tag.split(' ').next().unwrap_or_default().to_owned();
+        let is_as_expected = match tag.strip_prefix('/') {
+            Some(closed) => open.pop().as_deref() == Some(closed),
+            None if tag.ends_with('/') => true,
+            None => {
+                open.push(name(tag));
+                true
+            }
+        };
+        if !is_as_expected || tag.matches('"').count() % 2 == 1 || tag.contains("NaN") || tag.contains("inf") {
+            return false;
+        }
+    }
+    open.is_empty() && !rest.contains('>') && text.starts_with("<svg ") && text.ends_with("</svg>\n")
+}
+
+#[test]
+fn an_evaluation_is_drawn() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path();
+    write_csv(&at.join("train.csv"), 0..TRAINED);
+    let start = start_of(0);
+    let evaluate = ["evaluate", "--train", "train.csv", "--train-start", &*start, "--segment-prefix", "A&B<", "--plot"];
+    let table = run(at, "traffic", &[&evaluate[..], &["new/pictures"]].concat());
+    assert!(table.contains("CONFIDENCE") && table.contains("90 to 100 %"), "{table}");
+    for (name, parts) in [
+        ("error-by-hour.svg", &["60 min, model", "15 min, last value", "local time", "mean absolute error (km/h)"][..]),
+        ("error-by-horizon.svg", &["historical average", "linear regression", "minutes ahead"]),
+        ("calibration.svg", &["quantile said", "confidence said", "ideal"]),
+        ("segments.svg", &["A&amp;B&lt;11", "last value"]),
+        ("day.svg", &["as it was forecast 30 minutes before", "90 % interval", "2026-01-0"]),
+    ] {
+        let svg = std::fs::read_to_string(at.join("new/pictures").join(name)).expect(name);
+        assert!(is_well_formed(&svg), "{name}: {svg}");
+        parts.iter().for_each(|part| assert!(svg.contains(part), "{name} has no {part}"));
+    }
+    assert_eq!(std::fs::read_dir(at.join("new/pictures")).expect("readable").count(), 5);
+    // Before a fit, not after it.
+    let mut worker = Worker::start_in(at, "traffic", &[&evaluate[..], &["train.csv/pictures"]].concat(), &[]);
+    assert!(!worker.wait(DEADLINE).success());
+    assert!(
+        worker.log().contains("--plot: train.csv/pictures is no folder that can be written to"),
+        "{}",
+        worker.log()
+    );
+    let broken = ["<svg ><b></svg>\n", "<svg x=\"></svg>\n", "<svg ><b x=\"NaN\"/></svg>\n", "<svg >a>b</svg>\n<svg >"];
+    assert!(broken.iter().all(|text| !is_well_formed(text)));
+}
+
 /// What is given wrong is named, with what would be right.
 #[test]
 fn what_cannot_be_evaluated_is_said() {

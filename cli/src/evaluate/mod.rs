@@ -1,5 +1,6 @@
 //! `traffic evaluate`: how good forecasts are on recorded readings.
 
+mod plot;
 mod table;
 
 use std::ops::Range;
@@ -16,6 +17,8 @@ use predictor::forecast::fit::{Plan, fit};
 use predictor::forecast::series::Series;
 use predictor::{Live, Settings, Slot};
 use serde::Serialize;
+
+use plot::Plots;
 
 use crate::readings::{WideArgs, edges};
 use crate::replay::Unit;
@@ -35,6 +38,8 @@ const WARM_UP: usize = 336;
       --online --json | jq '.horizons[].model.mae'       fit on one file, score another
   traffic evaluate --train week.csv --train-start 2012-03-01T00:00 --shares 80,0,20 --protocol averaged \\
       --horizons 15,30,45,60                             errors averaged over the steps up to each horizon
+  traffic evaluate --train may.csv --train-start 2012-05-23T07:10 --plot pictures
+                                                         draws what it found into pictures/*.svg
 
 Fits with the code of `traffic train`, then feeds the readings to the predictor itself, window by window, and compares
 what it publishes with what came, beside the last value, the average by time of week, and linear regression. Errors
@@ -69,6 +74,9 @@ pub struct EvaluateArgs {
     /// Spread segments over so many partitions, as the topics do: errors are learnt apart in each
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     partitions: u32,
+    /// Draw error by hour and horizon, calibration, best and worst segments and a day into this folder, as SVG
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
     /// One JSON object
     #[arg(long)]
     json: bool,
@@ -105,6 +113,7 @@ struct Split {
 
 pub fn run(args: &EvaluateArgs, process: &Process) -> Result<()> {
     let horizons = horizons(&args.horizons, args.protocol)?;
+    args.plot.as_deref().map(plot::prepare).transpose()?;
     let time = args.wide.time(&process.config);
     let (series, split) = read(args, &time.zone)?;
     let edges = edges(&args.wide, &series)?;
@@ -130,7 +139,12 @@ pub fn run(args: &EvaluateArgs, process: &Process) -> Result<()> {
     slot.put(Some(Live { version: "v0.0.0".into(), model, ..Live::default() }));
     let windows = bar(fed.len() as u64, "{msg} {wide_bar} {pos}/{len} windows, {eta} left");
     windows.set_message("scoring");
-    let mut reports = task.run(&settings, &slot, &|| windows.inc(1), &mut |_| ())?;
+    let mut plots = args
+        .plot
+        .as_ref()
+        .map(|_| Plots::new(&series, series.slots(&settings.time), &split.scored, &settings.horizons));
+    let mut each = |scored| plots.iter_mut().for_each(|plots| plots.add(&scored));
+    let mut reports = task.run(&settings, &slot, &|| windows.inc(1), &mut each)?;
     windows.finish_and_clear();
     reports.retain(|report| args.horizons.contains(&report.horizon));
     let kmh = if args.wide.unit == Unit::Mph { common::model::SpeedUnit::Mph.to_kmh(1.0) } else { 1.0 };
@@ -146,6 +160,9 @@ pub fn run(args: &EvaluateArgs, process: &Process) -> Result<()> {
         predict_seconds: seconds(clock.now_ms() - fitted_ms),
         horizons: reports.into_iter().map(|report| in_unit(report, kmh)).collect(),
     };
+    if let (Some(plots), Some(folder)) = (&plots, &args.plot) {
+        plots.write(folder, &report, kmh)?;
+    }
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {

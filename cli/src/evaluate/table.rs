@@ -1,7 +1,7 @@
 //! The report as people read it.
 
 use predictor::evaluate::HorizonReport;
-use predictor::forecast::metrics::Errors;
+use predictor::forecast::metrics::{Confidence, ConfidenceBin, Errors};
 
 use super::Report;
 
@@ -26,6 +26,16 @@ pub fn print(report: &Report) {
     for report in &report.horizons {
         for (name, interval) in [("80 %", report.interval_80), ("90 %", report.interval_90)] {
             println!("{:>7}  {name:<20} {:>8.3} {:>8.2}", report.horizon, interval.coverage, interval.width);
+        }
+    }
+    println!();
+    println!("{:>7}  {:<20} {:>8} {:>8} {:>19}", "MINUTES", "CONFIDENCE", "SAID", "HELD", "N");
+    for report in &report.horizons {
+        let Confidence { said, held, bins } = &report.confidence;
+        println!("{:>7}  {:<20} {said:>8.3} {held:>8.3} {:>19}", report.horizon, "all", report.model.n);
+        for (tenth, ConfidenceBin { said, held, n }) in (0..).zip(bins).filter(|(_, bin)| bin.n > 0) {
+            let name = format!("{} to {} %", tenth * 10, tenth * 10 + 10);
+            println!("{:>7}  {name:<20} {said:>8.3} {held:>8.3} {n:>19}", report.horizon);
         }
     }
     println!();

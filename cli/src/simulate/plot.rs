@@ -8,6 +8,7 @@ use super::field::{Field, SAMPLE_MS};
 use super::generator::GeneratorConfig;
 use super::network::{Corridor, Network};
 use super::simulation;
+use crate::picture::{self, Area};
 
 const HOUR_MS: i64 = 3_600_000;
 const BIN_KMH: usize = 5;
@@ -17,6 +18,7 @@ const LEFT: f64 = 80.0;
 const TOP: f64 = 60.0;
 const WIDTH: f64 = 1_000.0;
 const HEIGHT: f64 = 480.0;
+const AREA: Area = Area { left: LEFT, top: TOP, width: WIDTH, height: HEIGHT };
 
 /// Colours at every 20 km/h: red where traffic stands, green where it is free.
 const COLOURS: [(f64, f64, f64); 7] = [
@@ -71,24 +73,19 @@ impl<'a> Frame<'a> {
 
     fn write(&self, out: &mut String, config: &GeneratorConfig) -> fmt::Result {
         let (width, height) = (LEFT + WIDTH + 150.0, TOP + HEIGHT + 70.0);
-        writeln!(
-            out,
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="sans-serif" font-size="13">"#
-        )?;
-        writeln!(out, r#"<rect width="{width}" height="{height}" fill="white"/>"#)?;
-        writeln!(
-            out,
-            r#"<text x="{LEFT}" y="30" font-size="18">Speed on {}, simulated (seed {}); incidents outlined blue, silent sensors white</text>"#,
+        let title = format!(
+            "Speed on {}, simulated (seed {}); incidents outlined blue, silent sensors white",
             self.corridor.name, config.seed
-        )?;
+        );
+        picture::begin(out, (width, height), LEFT, &title)?;
         self.speeds(out, config)?;
         self.lanes(out)?;
         self.incidents(out, config)?;
         self.silences(out, config)?;
-        writeln!(out, r#"<rect x="{LEFT}" y="{TOP}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="black"/>"#)?;
+        AREA.border(out)?;
         self.axes(out)?;
         legend(out)?;
-        writeln!(out, "</svg>")
+        picture::end(out)
     }
 
     /// One path for each colour.
@@ -185,7 +182,6 @@ impl<'a> Frame<'a> {
     }
 
     fn axes(&self, out: &mut String) -> fmt::Result {
-        let (bottom, middle_x, middle_y) = (TOP + HEIGHT, LEFT + WIDTH / 2.0, TOP + HEIGHT / 2.0);
         let hours = (self.until_ms - self.from_ms).div_euclid(HOUR_MS) + 1;
         let step_ms =
             [1, 2, 3, 6, 12, 24].into_iter().find(|step| hours / step <= 13).unwrap_or(24 * (hours / 312 + 1));
@@ -195,35 +191,17 @@ impl<'a> Frame<'a> {
             i64::from(begin.hour()) * HOUR_MS + i64::from(begin.minute()) * 60_000 + i64::from(begin.second()) * 1_000;
         let mut at_ms = self.from_ms - since_midnight_ms + -(-since_midnight_ms).div_euclid(step_ms) * step_ms;
         while at_ms <= self.until_ms {
-            let (x, label) = (self.x(at_ms), local(at_ms).strftime("%H:%M").to_string());
-            writeln!(
-                out,
-                r#"<path d="M{x:.1} {bottom}v6" stroke="black"/><text x="{x:.1}" y="{}" text-anchor="middle">{label}</text>"#,
-                bottom + 21.0
-            )?;
+            AREA.mark_x(out, self.x(at_ms), &local(at_ms).strftime("%H:%M").to_string())?;
             at_ms += step_ms;
         }
-        writeln!(
-            out,
-            r#"<text x="{middle_x}" y="{}" text-anchor="middle">local time (hh:mm, {ZONE}) from {}</text>"#,
-            bottom + 46.0,
-            begin.strftime("%A %Y-%m-%d")
-        )?;
+        let from = begin.strftime("%A %Y-%m-%d");
+        AREA.name_x(out, &format!("local time (hh:mm, {ZONE}) from {from}"))?;
         let mut km = 0.0;
         while km <= self.length_km {
-            let y = self.y(km);
-            writeln!(
-                out,
-                r#"<path d="M{LEFT} {y:.1}h-6" stroke="black"/><text x="{}" y="{:.1}" text-anchor="end">{km}</text>"#,
-                LEFT - 10.0,
-                y + 4.5
-            )?;
+            AREA.mark_y(out, self.y(km), &km.to_string())?;
             km += if self.length_km > 12.0 { 5.0 } else { 1.0 };
         }
-        writeln!(
-            out,
-            r#"<text transform="translate(28 {middle_y}) rotate(-90)" text-anchor="middle">position (km; traffic moves up)</text>"#
-        )
+        AREA.name_y(out, "position (km; traffic moves up)")
     }
 }
 

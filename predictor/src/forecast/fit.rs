@@ -8,7 +8,7 @@ use super::STEP_MIN;
 use super::boosting::{Bins, Boosting, Settings, Table};
 use super::calendar::{LocalTime, Slot};
 use super::features::{FEATURES, Facts, Frame};
-use super::model::{Estimate, Horizon, LEAST_SPREAD_KMH, Member, Model, Rows, center};
+use super::model::{Estimate, Horizon, LEAST_SPREAD_KMH, Member, Model, Rows};
 use super::network::{Edge, links};
 use super::profile::{AllDates, Combined, Past};
 use super::residuals::Residuals;
@@ -139,21 +139,18 @@ fn fit_horizon(
     let (rows, targets) = rows(series, members, &pasts, windows, ahead, time, plan.most_rows);
     let bins = Bins::of(rows.features(), FEATURES);
     let table = Table::new(rows.features(), &bins);
-    let on_tree = |_| progress();
-    let fit = |targets: &[f32], settings: &Settings| Boosting::fit(&table, &bins, targets, settings, &on_tree);
-    let from = rows.from();
-    let changes: Vec<f32> = targets.iter().zip(from).map(|(target, (filled, _))| target - filled).collect();
-    let change = fit(&changes, &plan.trees);
-    let deviations: Vec<f32> = targets.iter().zip(from).map(|(target, (_, usual))| target - usual).collect();
-    let unusual = fit(&deviations, &Settings { seed: plan.trees.seed + 100, ..plan.trees.clone() });
-    let errors: Vec<f32> = (0..table.rows())
-        .into_par_iter()
-        .map(|row| {
-            let bins = table.row(row);
-            (targets[row] - center(from[row], change.predict_bins(bins), unusual.predict_bins(bins))).abs()
-        })
-        .collect();
-    let spread = fit(&errors, &plan.spread);
+    let from = rows.into_from();
+    let fit = |targets: Vec<f32>, settings: &Settings| Boosting::fit(&table, &bins, targets, settings, &|_| progress());
+    let ((change, left), (unusual, also_left)) = rayon::join(
+        || fit(targets.iter().zip(&from).map(|(target, (filled, _))| target - filled).collect(), &plan.trees),
+        || {
+            let other = Settings { seed: plan.trees.seed + 100, ..plan.trees.clone() };
+            fit(targets.iter().zip(&from).map(|(target, (_, usual))| target - usual).collect(), &other)
+        },
+    );
+    // The forecast is halfway between both, and so is what they leave.
+    let errors = left.iter().zip(&also_left).map(|(a, b)| (0.5 * (a + b)).abs()).collect();
+    let (spread, _) = fit(errors, &plan.spread);
     let mut horizon = Horizon { minutes, change, unusual, spread, residuals: Residuals::default() };
     horizon.residuals = held_out_residuals(series, members, &horizon, slots, time, plan);
     horizon

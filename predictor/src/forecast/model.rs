@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::boosting::Boosting;
+use super::boosting::{Boosting, Columns};
 use super::features::{FEATURES, Facts, Frame, append};
 use super::network::Links;
 use super::profile::Profile;
@@ -82,6 +82,7 @@ pub struct Rows {
     features: Vec<f32>,
     /// Speed now and what is usual at the target.
     from: Vec<(f32, f32)>,
+    columns: Columns,
     sums: [Vec<f32>; 3],
 }
 
@@ -108,6 +109,12 @@ impl Rows {
         &self.from
     }
 
+    /// The same, without the features: they are many.
+    #[must_use]
+    pub fn into_from(self) -> Vec<(f32, f32)> {
+        self.from
+    }
+
     #[must_use]
     pub fn len(&self) -> usize {
         self.from.len()
@@ -121,9 +128,10 @@ impl Rows {
     /// Estimates in the order of the rows.
     pub fn estimate(&mut self, horizon: &Horizon, into: &mut Vec<Estimate>) {
         let [change, unusual, spread] = &mut self.sums;
-        horizon.change.predict_all(&self.features, FEATURES, change);
-        horizon.unusual.predict_all(&self.features, FEATURES, unusual);
-        horizon.spread.predict_all(&self.features, FEATURES, spread);
+        self.columns.fill(&self.features, FEATURES);
+        horizon.change.predict_all(&self.columns, change);
+        horizon.unusual.predict_all(&self.columns, unusual);
+        horizon.spread.predict_all(&self.columns, spread);
         into.clear();
         for ((from, spread), (change, unusual)) in self.from.iter().zip(spread).zip(change.iter().zip(unusual)) {
             let center = center(*from, *change, *unusual);

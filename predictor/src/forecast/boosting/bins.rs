@@ -38,10 +38,22 @@ impl Bins {
         self.edges.len()
     }
 
-    fn bin(&self, feature: usize, value: f32) -> u8 {
-        let bin = self.edges[feature].partition_point(|edge| value > *edge);
-        u8::try_from(bin).expect("at most 128 bins")
+    /// The edges of a feature, infinite where it has fewer: to find a bin takes always as many steps.
+    fn steps(&self, feature: usize) -> [f32; MOST] {
+        let mut steps = [f32::INFINITY; MOST];
+        steps.iter_mut().zip(&self.edges[feature]).for_each(|(step, edge)| *step = *edge);
+        steps
     }
+}
+
+/// The number of edges that a value exceeds.
+#[inline]
+fn bin(steps: &[f32; MOST], value: f32) -> u8 {
+    let mut bin = 0_u8;
+    for half in [64_u8, 32, 16, 8, 4, 2, 1] {
+        bin += if value > steps[usize::from(bin + half - 1) % MOST] { half } else { 0 };
+    }
+    bin
 }
 
 /// Upper edges of at most [`MOST`] bins for sorted values, halfway between neighbouring values; the last bin has none.
@@ -73,53 +85,40 @@ fn edges(sorted: &[f32]) -> Vec<f32> {
     edges
 }
 
-/// Most columns of a table: a row is one cache line.
-pub const MOST_COLUMNS: usize = 64;
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[repr(align(64))]
-struct Line([u8; MOST_COLUMNS]);
-
-/// Rows of binned features.
+/// Rows of binned features, column by column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
-    width: usize,
-    rows: Vec<Line>,
+    rows: usize,
+    columns: Vec<Vec<u8>>,
 }
 
 impl Table {
     /// Bins rows of features, one after the other.
-    ///
-    /// # Panics
-    /// With more than [`MOST_COLUMNS`] features.
     #[must_use]
     pub fn new(rows: &[f32], bins: &Bins) -> Self {
         let width = bins.features();
-        assert!(width <= MOST_COLUMNS, "{width} features do not fit into a row");
-        let line = |row: &[f32]| {
-            let mut line = Line([0; MOST_COLUMNS]);
-            for (feature, (bin, value)) in line.0.iter_mut().zip(row).enumerate() {
-                *bin = bins.bin(feature, *value);
-            }
-            line
+        let column = |feature: usize| {
+            let steps = bins.steps(feature);
+            rows[feature.min(rows.len())..].iter().step_by(width).map(|value| bin(&steps, *value)).collect()
         };
-        Self { width, rows: rows.par_chunks_exact(width.max(1)).with_min_len(1 << 10).map(line).collect() }
+        Self { rows: rows.len() / width.max(1), columns: (0..width).into_par_iter().map(column).collect() }
     }
 
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.rows.len()
+        self.rows
     }
 
     #[must_use]
     pub fn width(&self) -> usize {
-        self.width
+        self.columns.len()
     }
 
+    /// The bins of a feature, a row each.
     #[inline]
     #[must_use]
-    pub fn row(&self, row: usize) -> &[u8; MOST_COLUMNS] {
-        &self.rows[row].0
+    pub fn column(&self, feature: usize) -> &[u8] {
+        &self.columns[feature]
     }
 }
 
@@ -144,8 +143,12 @@ mod tests {
         let edges = edges(&values);
         assert!(edges.len() > 100 && edges[0] == 0.5, "{edges:?}");
         let bins = Bins { edges: vec![edges] };
-        assert_eq!((bins.bin(0, -5.0), bins.bin(0, 0.5)), (0, 0));
-        assert_eq!(usize::from(bins.bin(0, 1e9)), bins.edges[0].len());
+        let steps = bins.steps(0);
+        assert_eq!((bin(&steps, -5.0), bin(&steps, 0.5), bin(&steps, 0.6)), (0, 0, 1));
+        assert_eq!(usize::from(bin(&steps, 1e9)), bins.edges[0].len());
+        for value in (0..10_100_u16).map(|tenths| f32::from(tenths) / 10.0) {
+            assert_eq!(usize::from(bin(&steps, value)), bins.edges[0].partition_point(|edge| value > *edge));
+        }
         assert!(bins.edge(0, 127).is_infinite());
     }
 }

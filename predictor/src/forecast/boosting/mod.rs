@@ -6,6 +6,8 @@
 //! | `bins.rs` | features to at most 128 bins each |
 //! | `grow.rs` | one tree: histograms, splits, leaves |
 //! | `loss.rs` | gradients, and what a leaf says |
+//! | `panels.rs` | columns in groups of eight, which trees draw |
+//! | `reach.rs` | a tree asked about many rows at once |
 //! | `tree.rs` | a finished tree and how it is walked |
 //!
 //! Histograms are sums of integers, so a fit gives the same trees for any number of threads.
@@ -13,13 +15,15 @@
 mod bins;
 mod grow;
 mod loss;
+mod panels;
+mod reach;
 mod tree;
-
-use rayon::prelude::*;
 
 pub use bins::{Bins, Table};
 use grow::Grower;
 pub use loss::Loss;
+pub use reach::Columns;
+use reach::{BLOCK, Reach};
 pub use tree::Tree;
 
 use crate::bytes::{Reader, Writer};
@@ -34,7 +38,7 @@ pub struct Settings {
     pub learning_rate: f32,
     /// Fewest rows of a leaf.
     pub leaf_rows: usize,
-    /// Shares of rows and columns that each tree sees.
+    /// Shares of rows and columns that each tree sees; of columns, to the nearest group of eight.
     pub row_share: f64,
     pub column_share: f64,
     pub seed: u64,
@@ -48,8 +52,8 @@ impl Default for Settings {
             leaves: 31,
             learning_rate: 0.08,
             leaf_rows: 150,
-            row_share: 0.7,
-            column_share: 0.5,
+            row_share: 0.5,
+            column_share: 0.375,
             seed: 1,
         }
     }
@@ -60,19 +64,36 @@ impl Default for Settings {
 pub struct Boosting {
     base: f32,
     trees: Vec<Tree>,
+    /// The same trees to ask about many rows; `None` of one that is too large for it.
+    reaches: Vec<Option<Reach>>,
 }
 
+/// Fewer rows than this are asked about one by one.
+const FEW: usize = 16;
+
 impl Boosting {
-    /// Fits `targets` (one a row of `table`); `progress` hears of each tree, as the number of trees so far.
+    fn new(base: f32, trees: Vec<Tree>) -> Self {
+        let reaches = trees.iter().map(Reach::of).collect();
+        Self { base, trees, reaches }
+    }
+
+    /// Fits `targets` (one a row of `table`); `progress` hears of each tree, as the number of trees so far. Returns what the
+    /// trees leave of each target, too.
     ///
     /// # Panics
     /// If there are not as many targets as rows.
     #[must_use]
-    pub fn fit(table: &Table, bins: &Bins, targets: &[f32], settings: &Settings, progress: &dyn Fn(usize)) -> Self {
+    pub fn fit(
+        table: &Table,
+        bins: &Bins,
+        targets: Vec<f32>,
+        settings: &Settings,
+        progress: &dyn Fn(usize),
+    ) -> (Self, Vec<f32>) {
         assert_eq!(table.rows(), targets.len(), "one target a row");
-        let mut all: Vec<f32> = targets.to_vec();
-        let base = if all.is_empty() { 0.0 } else { settings.loss.leaf(&mut all) };
-        let mut residuals: Vec<f32> = targets.par_iter().map(|target| target - base).collect();
+        let mut residuals = targets;
+        let base = if residuals.is_empty() { 0.0 } else { settings.loss.leaf(&residuals) };
+        residuals.iter_mut().for_each(|residual| *residual -= base);
         let mut grower = Grower::new(table, settings);
         let mut trees = Vec::with_capacity(settings.trees);
         for number in 0..settings.trees {
@@ -80,7 +101,7 @@ impl Boosting {
             trees.push(tree);
             progress(number + 1);
         }
-        Self { base, trees }
+        (Self::new(base, trees), residuals)
     }
 
     /// The prediction for one row of features.
@@ -89,19 +110,23 @@ impl Boosting {
         self.trees.iter().fold(self.base, |sum, tree| sum + tree.of_features(features))
     }
 
-    /// The same for a row of the table that was fitted to.
-    #[must_use]
-    pub fn predict_bins(&self, bins: &[u8]) -> f32 {
-        self.trees.iter().fold(self.base, |sum, tree| sum + tree.of_bins(bins))
-    }
-
-    /// Predictions for many rows of `width` features, one after the other: tree by tree, so that a tree stays in cache.
-    pub fn predict_all(&self, rows: &[f32], width: usize, into: &mut Vec<f32>) {
+    /// Predictions for many rows: block by block, so that a block stays in cache.
+    pub fn predict_all(&self, columns: &Columns, into: &mut Vec<f32>) {
         into.clear();
-        into.resize(rows.len() / width, self.base);
-        for tree in &self.trees {
-            for (sum, row) in into.iter_mut().zip(rows.chunks_exact(width)) {
-                *sum += tree.of_features(row);
+        into.resize(columns.rows(), self.base);
+        for (block, sums) in into.chunks_mut(BLOCK).enumerate() {
+            for (tree, reach) in self.trees.iter().zip(&self.reaches) {
+                match reach {
+                    Some(reach) if sums.len() >= FEW => {
+                        let column = |feature: usize| columns.column(block, feature);
+                        reach.each(column, |cut| cut.threshold, sums, |sum, value| *sum += value);
+                    }
+                    _ => {
+                        for (row, sum) in sums.iter_mut().enumerate() {
+                            *sum += tree.of(|feature| columns.column(block, feature)[row]);
+                        }
+                    }
+                }
             }
         }
     }
@@ -126,7 +151,7 @@ impl Boosting {
     pub fn decode(fields: &mut Reader<'_>, features: usize) -> Option<Self> {
         let (base, count) = (fields.f32()?, fields.u32()?);
         let trees = (0..count).map(|_| Tree::decode(fields, features)).collect::<Option<_>>()?;
-        base.is_finite().then_some(Self { base, trees })
+        base.is_finite().then(|| Self::new(base, trees))
     }
 }
 
@@ -172,7 +197,7 @@ mod tests {
 
     fn fit(features: &[f32], targets: &[f32], settings: &Settings) -> Boosting {
         let bins = Bins::of(features, WIDTH);
-        Boosting::fit(&Table::new(features, &bins), &bins, targets, settings, &|_| ())
+        Boosting::fit(&Table::new(features, &bins), &bins, targets.to_vec(), settings, &|_| ()).0
     }
 
     fn few() -> Settings {
@@ -215,8 +240,10 @@ mod tests {
     #[test]
     fn threads_and_the_way_of_asking_change_nothing() {
         let (features, targets) = data(40_000);
-        for loss in [Loss::Absolute, Loss::Squared, Loss::Quantile(0.9)] {
-            let settings = Settings { loss, trees: 10, ..few() };
+        for (loss, leaves) in
+            [(Loss::Absolute, 31), (Loss::Squared, 32), (Loss::Quantile(0.9), 33), (Loss::Absolute, 2)]
+        {
+            let settings = Settings { loss, leaves, trees: 10, ..few() };
             let with = |threads| {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
                 pool.install(|| fit(&features, &targets, &settings))
@@ -224,11 +251,18 @@ mod tests {
             let model = with(1);
             assert_eq!(model, with(3));
             let bins = Bins::of(&features, WIDTH);
-            let (table, mut all) = (Table::new(&features, &bins), Vec::new());
-            model.predict_all(&features, WIDTH, &mut all);
-            for (i, x) in features.chunks(WIDTH).enumerate() {
-                assert_eq!(model.predict(x), all[i]);
-                assert_eq!(model.predict(x), model.predict_bins(table.row(i)));
+            let table = Table::new(&features, &bins);
+            let (again, left) = Boosting::fit(&table, &bins, targets.clone(), &settings, &|_| ());
+            assert_eq!(model, again);
+            for ((x, y), left) in features.chunks(WIDTH).zip(&targets).zip(left) {
+                assert!((y - model.predict(x) - left).abs() < 1e-3, "{y}: {left} is left");
+            }
+            let (mut columns, mut all) = (Columns::default(), Vec::new());
+            for rows in [40_000, 300, 256, 20, 3, 0] {
+                columns.fill(&features[..rows * WIDTH], WIDTH);
+                model.predict_all(&columns, &mut all);
+                assert_eq!(all.len(), rows);
+                features.chunks(WIDTH).zip(&all).for_each(|(x, sum)| assert_eq!(model.predict(x), *sum));
             }
         }
     }

@@ -26,13 +26,19 @@ impl Tree {
     #[inline]
     #[must_use]
     pub fn of_features(&self, features: &[f32]) -> f32 {
-        self.walk(|split| features[usize::from(split.feature)] <= split.threshold)
+        self.of(|feature| features[feature])
     }
 
     #[inline]
     #[must_use]
-    pub fn of_bins(&self, bins: &[u8]) -> f32 {
-        self.walk(|split| bins[usize::from(split.feature)] <= split.bin)
+    pub fn of(&self, value: impl Fn(usize) -> f32) -> f32 {
+        self.walk(|split| value(usize::from(split.feature)) <= split.threshold)
+    }
+
+    #[inline]
+    #[must_use]
+    pub fn of_bins(&self, bin: impl Fn(usize) -> u8) -> f32 {
+        self.walk(|split| bin(usize::from(split.feature)) <= split.bin)
     }
 
     #[inline]

@@ -81,7 +81,11 @@ fn confidence_comes_true() {
     let all = series.windows();
     let plan = Plan::new(&[15, 30, 60], 0..all * 7 / 10, all * 7 / 10..all * 8 / 10);
     let slot = Slot::default();
-    slot.put(Some(Live { version: "v0.0.0".into(), model: fit(&series, &edges, &time, &plan, &|| ()) }));
+    slot.put(Some(Live {
+        version: "v0.0.0".into(),
+        model: fit(&series, &edges, &time, &plan, &|| ()),
+        ..Live::default()
+    }));
     let scored = all * 8 / 10..all - 12;
     let task = Task {
         series: &series,

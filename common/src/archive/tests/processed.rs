@@ -216,7 +216,7 @@ fn prediction() -> impl Strategy<Value = Prediction<'static>> {
                 prediction_horizon: horizon,
                 target_timestamp: at + i64::from(horizon) * 60_000,
                 predicted_speed: quantiles[9],
-                predicted_volume: (segment % 2 == 0).then_some(u32::from(segment)),
+                predicted_volume: (segment % 2 == 0).then_some(segment),
                 current_speed: quantiles[3],
                 predicted_congestion_level: level,
                 uncertainty_bounds: UncertaintyBounds { speed_lower: quantiles[0], speed_upper: quantiles[18] },

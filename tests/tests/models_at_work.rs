@@ -1,5 +1,7 @@
-//! Predictors that train by themselves: the binaries, with an archive that ends now.
+//! Models at work, with the binaries: predictors that train by themselves, with an archive that ends now, and predictors
+//! that are killed while models are swapped.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
@@ -78,10 +80,14 @@ impl Scene {
             }
         }
         std::fs::write(self.at().join("readings.csv"), text + "\n").expect("written");
-        let start = jiff::Timestamp::from_millisecond((self.first + windows.start) * STEP_MS).expect("in range");
-        let start = start.to_string().trim_end_matches('Z').to_owned();
+        let start = self.start_of(windows.start);
         self.run("traffic", &["replay", "readings.csv", "--start", &start]);
         self.run("aggregator", &["--exit-at-end"]);
+    }
+
+    fn start_of(&self, window: i64) -> String {
+        let start = jiff::Timestamp::from_millisecond((self.first + window) * STEP_MS).expect("in range");
+        start.to_string().trim_end_matches('Z').to_owned()
     }
 
     fn predictor(&self, instance: &str) -> Worker {
@@ -162,6 +168,42 @@ fn a_challenger_has_to_win_live_before_it_is_promoted() {
     assert!(promoted.contains("below what was published, over"), "{promoted}");
     worker.terminate();
     assert!(worker.wait(DEADLINE).success(), "{}", worker.log());
+}
+
+#[test]
+fn swaps_and_kills_lose_and_double_no_forecast() {
+    let scene = Scene::new("[predictor]\nmodel_poll = \"1s\"\n");
+    let start = scene.start_of(0);
+    let train = ["train", "--csv", "readings.csv", "--start", &start, "--held-out-days", "1"];
+    scene.run("traffic", &train);
+    scene.run("traffic", &[&train[..], &["--no-promote"]].concat());
+    for (life, version) in ["v1.0.0", "v1.1.0", "v1.0.0", "v1.1.0", "v1.0.0"].into_iter().enumerate() {
+        scene.run("traffic", &["model", "promote", version]);
+        let mut worker = scene.predictor("a");
+        worker.wait_for_log(DEADLINE, &format!("model {version} forecasts from the next window on"));
+        std::thread::sleep(Duration::from_millis(150 + 130 * life as u64));
+        // On its way to another version when it dies, in every second life.
+        if life % 2 == 1 {
+            scene.run("traffic", &["model", "rollback"]);
+        }
+        worker.kill();
+    }
+    scene.run("predictor", &["--config", "settings.toml", "--instance", "a", "--exit-at-end"]);
+
+    let published = scene.run("traffic", &["inspect", "topic", "traffic-predictions"]);
+    let (mut ids, mut frames) = (BTreeSet::new(), HashMap::<(String, i64), BTreeSet<String>>::new());
+    for line in published.lines() {
+        let prediction = &serde_json::from_str::<Value>(line).expect("JSON")["value"];
+        let text = |field: &str| prediction[field].as_str().expect("a text").to_owned();
+        assert!(ids.insert(text("prediction_id")), "{} is doubled", text("prediction_id"));
+        let made = prediction["prediction_timestamp"].as_i64().expect("a time");
+        frames.entry((text("segment_id"), made)).or_default().insert(text("model_version"));
+    }
+    let expected = SENSORS * usize::try_from(TRAINED).expect("small") * 3;
+    assert_eq!(ids.len(), expected, "each segment, window and horizon has a forecast");
+    assert!(frames.values().all(|versions| versions.len() == 1), "a frame is of one model");
+    let versions: BTreeSet<&String> = frames.values().flatten().collect();
+    assert_eq!(versions.into_iter().collect::<Vec<_>>(), ["v1.0.0", "v1.1.0"]);
 }
 
 #[test]

@@ -71,9 +71,12 @@ impl Reach {
         each: impl Fn(&mut f32, f32),
     ) {
         let rows = sums.len().min(BLOCK);
+        // Where the column goes on, so do we: the last few rows one by one take longer.
+        let whole = rows.next_multiple_of(LANES);
         let mut planes = [[0xff_u8; BLOCK]; PLANES];
         for cut in &self.cuts {
-            let (values, limit) = (&column(usize::from(cut.feature))[..rows], limit(cut));
+            let (values, limit) = (column(usize::from(cut.feature)), limit(cut));
+            let values = &values[..whole.min(values.len())];
             for (plane, keep) in planes.iter_mut().zip(cut.keep).filter(|(_, keep)| *keep != 0xff) {
                 let kept = |value: T| if value <= limit { 0xff } else { keep };
                 let (lanes, rest) = values.as_chunks::<LANES>();

@@ -132,3 +132,20 @@ fn complaints_are_made() {
     assert_eq!(complaints("x/tests/a.rs", &long).len(), 0);
     assert_eq!(complaints("x/src/a.rs", &format!("#[cfg(test)]\n{long}")).len(), 0);
 }
+
+/// An operator who looks for a metric that a page names finds it.
+#[test]
+fn metrics_that_pages_name_exist() {
+    let texts = texts();
+    let sources: String = texts.iter().filter(|(path, _)| path.contains("/src/")).map(|(_, text)| &**text).collect();
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut seen = 0;
+    for (path, text) in texts.iter().filter(|(path, _)| path.starts_with("docs/") && !path.starts_with("docs/adr/")) {
+        for (at, _) in text.match_indices("`traffic_") {
+            let name: String = text[at + 1..].chars().take_while(|c| is_name(*c)).collect();
+            seen += 1;
+            assert!(sources.contains(&format!("\"{name}\"")), "{path}: no metric is called {name}");
+        }
+    }
+    assert!(seen > 20, "{seen} names were found");
+}

@@ -39,7 +39,7 @@ fn main() {
     let model = fit(&series, &[], &TimeZone::UTC.into(), &plan, &|| ());
     println!("a model of {SEGMENTS} segments, {ROWS} rows a horizon: fitted in {:.0} s", began.elapsed().as_secs_f64());
     let slot = Slot::default();
-    slot.put(Some(Live { version: "v0.0.0".into(), model: model.clone() }));
+    slot.put(Some(Live { version: "v0.0.0".into(), model: model.clone(), ..Live::default() }));
     frames(&series, slot, FITTED - DAY / 6..FITTED + DAY / 2, DAY / 6, "with a model");
     single(&series, &model);
 }

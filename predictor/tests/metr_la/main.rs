@@ -52,7 +52,7 @@ fn it_is_as_good_as_lightgbm_on_the_same_rows() {
     let change = |(truth, (filled, _)): (&f32, &(f32, f32))| truth - filled;
     let targets: Vec<f32> = targets.iter().zip(fitted.from()).map(change).collect();
     let truths: Vec<f32> = truths.iter().zip(later.from()).map(change).collect();
-    let other = lightgbm::fit(&python, (fitted.features(), &targets), later.features(), FEATURES, &trees, 2);
+    let other = lightgbm::fit(&python, (fitted.features(), &targets), later.features(), FEATURES, &trees, 1);
     let bins = Bins::of(fitted.features(), FEATURES);
     let (ours, _) = Boosting::fit(&Table::new(fitted.features(), &bins), &bins, targets, &trees, &|_| ());
     let (mut columns, mut forecasts) = (Columns::default(), Vec::new());

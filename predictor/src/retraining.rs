@@ -78,9 +78,10 @@ type Training = JoinHandle<Result<Outcome, Failed>>;
 enum Phase {
     /// Another instance trains.
     Idle,
-    /// This one has held partition 0 since then, and has not looked yet what there is to do.
-    Settling {
+    /// This one looks what there is to do, so long after then: it has just come by partition 0, or something failed.
+    Looking {
         since_ms: i64,
+        ms: i64,
     },
     /// Until so long after then.
     Waiting {
@@ -110,6 +111,8 @@ enum Failed {
     Registry(#[from] RegistryError),
     #[error(transparent)]
     Store(#[from] common::store::StoreError),
+    #[error("the training panicked")]
+    Panicked,
     #[error("no threads to fit with: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
@@ -163,8 +166,8 @@ impl<'p> Retraining<'p> {
     fn turn(&mut self) {
         let now_ms = self.process.clock.now_ms();
         let next = match std::mem::replace(&mut self.phase, Phase::Idle) {
-            Phase::Idle => Ok(Phase::Settling { since_ms: now_ms }),
-            Phase::Settling { since_ms } if has_passed(SETTLED_MS, since_ms, now_ms) => self.recall(now_ms),
+            Phase::Idle => Ok(Phase::Looking { since_ms: now_ms, ms: SETTLED_MS }),
+            Phase::Looking { since_ms, ms } if has_passed(ms, since_ms, now_ms) => self.recall(now_ms),
             Phase::Waiting { since_ms, ms } if has_passed(ms, since_ms, now_ms) => Ok(Phase::Training(self.begin())),
             Phase::Training(training) if training.is_finished() => self.trained(training, now_ms),
             Phase::Shadow { version, champion, since_ms, held_out } if self.has_seen_enough(since_ms, now_ms) => {
@@ -176,7 +179,7 @@ impl<'p> Retraining<'p> {
             Ok(phase) => self.set_phase(phase),
             Err(error) => {
                 tracing::warn!(%error, "scheduled training: {error}; later again");
-                self.set_phase(Phase::Waiting { since_ms: now_ms, ms: AGAIN_MS });
+                self.set_phase(Phase::Looking { since_ms: now_ms, ms: AGAIN_MS });
             }
         }
     }
@@ -218,8 +221,8 @@ impl<'p> Retraining<'p> {
     }
 
     fn trained(&mut self, training: Training, now_ms: i64) -> Result<Phase, Failed> {
-        let outcome = training.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let outcome = match outcome {
+        // A panic was told by the panic hook, and forecasts go on.
+        let outcome = match training.join().unwrap_or(Err(Failed::Panicked)) {
             Err(Failed::Trainer(TrainerError::Train(why @ (TrainError::TooShort { .. } | TrainError::Empty)))) => {
                 count("too_little");
                 tracing::info!("no scheduled training: {why}");

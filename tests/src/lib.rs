@@ -1,6 +1,6 @@
 //! What the tests across crates stand on: the simulator, the contract of the logs, real services, a cluster of three
-//! brokers, an HDFS of three datanodes, one with Kerberos, a network that can be cut, built workers, messages, models, waiting with a
-//! deadline.
+//! brokers, an HDFS of three datanodes, one with Kerberos, a network that can be cut, built workers, messages, models,
+//! waiting with a deadline.
 
 pub mod archive;
 pub mod cluster;

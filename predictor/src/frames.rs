@@ -1,6 +1,8 @@
 //! A partition's frames: one per window end, closed in order. Closing a frame scores the forecasts whose truth has
 //! come, learns from them, and makes the next ones. What comes out follows from the blocks alone.
 
+mod confidence;
+mod forecast;
 mod scores;
 mod state;
 mod trial;
@@ -8,18 +10,19 @@ mod trial;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use common::model::QUANTILES;
-
 use crate::digest::{Block, Digests};
 use crate::forecast::calendar::{LocalTime, Slot};
 use crate::forecast::features::{Frame, Network};
 use crate::forecast::model::{Estimate, Model, Rows};
 use crate::forecast::regression::{FEATURES, Regression, features};
-use crate::forecast::residuals::{Distribution, Residuals};
+use crate::forecast::residuals::Residuals;
 use crate::forecast::snapshot::Snapshot;
 use crate::forecast::{STEP_MIN, profile};
 use crate::live::{AtWork, Live};
 
+use confidence::Confidence;
+pub use forecast::{CLOSE_KMH, Forecast, Maker};
+use forecast::{MOST_KMH, Shape};
 pub use scores::{Duel, Score};
 use trial::Trial;
 
@@ -33,38 +36,6 @@ const SHRINK: f64 = 20.0;
 const MEMORY: f64 = 288.0;
 /// Least spread, km/h.
 const LEAST_KMH: f64 = 0.5;
-const MOST_KMH: f64 = 200.0;
-/// "Close to the forecast", km/h.
-pub const CLOSE_KMH: f64 = 10.0;
-
-/// What made a forecast.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Maker {
-    /// A fitted model.
-    Model,
-    /// The regression that is learnt while running.
-    Regression,
-    /// The last value and the profile.
-    Fallback,
-}
-
-/// A forecast, km/h.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Forecast {
-    /// Minutes ahead.
-    pub horizon: u32,
-    pub maker: Maker,
-    pub quantiles: [f64; QUANTILES],
-    /// Probability that the speed will be within [`CLOSE_KMH`] of the median.
-    pub confidence: f64,
-}
-
-impl Forecast {
-    #[must_use]
-    pub fn median(&self) -> f64 {
-        self.quantiles[QUANTILES / 2]
-    }
-}
 
 /// One horizon's model and what is known of its errors.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,6 +45,8 @@ struct Horizon {
     residuals: Residuals,
     /// Of the fitted model's forecasts; `None` before the first.
     model_residuals: Option<Residuals>,
+    /// Whether forecasts were as close as was said: those of what stands in for a model, and a model's.
+    confidence: [Confidence; 2],
     /// Mean absolute residual over the partition's segments, km/h.
     spread: f64,
     trials: [Trial; REGIMES],
@@ -93,6 +66,7 @@ impl Horizon {
             regression: Regression::default(),
             residuals: Residuals::default(),
             model_residuals: None,
+            confidence: Default::default(),
             spread,
             trials: [Trial::default(); REGIMES],
             score: Score::default(),
@@ -115,8 +89,9 @@ type Spreads = Vec<[(f32, f32); REGIMES]>;
 /// What was forecast for a segment and horizon, km/h. NaN where there was nothing.
 #[derive(Debug, Clone, Copy)]
 struct Made {
-    /// The median that was published.
+    /// The median that was published, and the probability of being close to it as the distribution had it.
     published: f32,
+    said: f32,
     /// What the model said: center and spread.
     model: [f32; 2],
     /// What stands in for it: center and spread, …
@@ -232,6 +207,7 @@ impl Frames {
             horizon.residuals.fade();
             horizon.model_residuals.iter_mut().for_each(Residuals::fade);
             horizon.recent.fade();
+            horizon.confidence.iter_mut().for_each(Confidence::fade);
             if step % FIT_EVERY == 0 {
                 horizon.regression.fit();
             }
@@ -327,6 +303,7 @@ impl Frames {
             }
             let (error, persistence_error) = ((speed - f64::from(made.published)).abs(), (speed - filled).abs());
             horizon.score.add(error, persistence_error);
+            horizon.confidence[usize::from(!model.is_nan())].add(f64::from(made.said), error <= CLOSE_KMH);
             if sent.by == self.model && !model.is_nan() {
                 horizon.recent.add(error, persistence_error);
             }
@@ -386,7 +363,7 @@ impl Frames {
                 let center = trusted.map_or(fallback, |regression| between(fallback, regression, share));
                 let spread = blend(own.map(|own| own[h][regime]), horizon.spread);
                 let [estimate, challenger] = [estimates, challenger].map(|all| all.get(h).and_then(|of| of[i]));
-                let forecast = match (estimate, trusted) {
+                let mut forecast = match (estimate, trusted) {
                     (Some(Estimate { center, spread }), _) => {
                         shapes[h][1].around(horizon.minutes, Maker::Model, f64::from(center), f64::from(spread))
                     }
@@ -396,21 +373,17 @@ impl Frames {
                 #[expect(clippy::cast_possible_truncation, reason = "speeds")]
                 sent.made.push(Made {
                     published: forecast.median() as f32,
+                    said: forecast.confidence as f32,
                     model: estimate.map_or([f32::NAN; 2], |estimate| [estimate.center, estimate.spread]),
                     stand_in: [center as f32, spread as f32],
                     fallback: fallback as f32,
                     regression: regression.unwrap_or(f64::NAN) as f32,
-                    challenger: challenger.map_or(f32::NAN, |estimate| {
-                        shapes[h][1]
-                            .around(
-                                horizon.minutes,
-                                Maker::Model,
-                                f64::from(estimate.center),
-                                f64::from(estimate.spread),
-                            )
-                            .median() as f32
+                    challenger: challenger.map_or(f32::NAN, |Estimate { center, spread }| {
+                        shapes[h][1].median(f64::from(center), f64::from(spread)) as f32
                     }),
                 });
+                let of = &horizon.confidence[usize::from(estimate.is_some())];
+                forecast.confidence = of.corrected(forecast.confidence);
                 forecasts.push(forecast);
             }
             each(id, snapshot, &forecasts);
@@ -422,30 +395,6 @@ impl Frames {
     /// Forgets a segment.
     pub fn forget(&mut self, id: &str) {
         self.spreads.remove(id);
-    }
-}
-
-/// The distribution of errors in units of their spread.
-struct Shape {
-    distribution: Distribution,
-    quantiles: [f64; QUANTILES],
-}
-
-impl Shape {
-    fn of(residuals: &Residuals) -> Self {
-        let distribution = residuals.distribution();
-        Self { quantiles: distribution.quantiles(), distribution }
-    }
-
-    fn around(&self, horizon: u32, maker: Maker, center: f64, spread: f64) -> Forecast {
-        let speed = |u: f64| (center + spread * u).clamp(0.0, MOST_KMH);
-        let (median, close) = (self.quantiles[QUANTILES / 2], CLOSE_KMH / spread);
-        Forecast {
-            horizon,
-            maker,
-            quantiles: self.quantiles.map(speed),
-            confidence: self.distribution.between(median - close, median + close),
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! A partition's frames in the changelog.
 
+use super::confidence::Bin;
 use super::{Frames, Horizon, Made, REGIMES, Score, Sent, Spreads, Trial};
 use crate::bytes::{Reader, Writer};
 use crate::forecast::features::Network;
@@ -36,8 +37,9 @@ impl Frames {
             out.f32(sent.network.change);
             out.text(&sent.by);
             for made in &sent.made {
-                let numbers = [[made.published, made.fallback], made.model, made.stand_in];
-                numbers.iter().flatten().chain([&made.regression]).for_each(|number| out.f32(*number));
+                let numbers =
+                    [[made.published, made.said], made.model, made.stand_in, [made.fallback, made.regression]];
+                numbers.iter().flatten().for_each(|number| out.f32(*number));
             }
             put(&[SENT, sent_slot(step)], bytes);
         }
@@ -97,6 +99,9 @@ fn encode_horizon(horizon: &Horizon, bytes: &mut Vec<u8>) {
         out.f64(trial.windows);
         trial.errors.iter().for_each(|error| out.f64(*error));
     }
+    for bin in horizon.confidence.iter().flat_map(|confidence| &confidence.bins) {
+        [bin.said, bin.held, bin.n].into_iter().for_each(|sum| out.f64(sum));
+    }
     for (i, row) in horizon.regression.factor.iter().enumerate() {
         row[i..].iter().for_each(|value| out.f64(*value));
     }
@@ -116,6 +121,9 @@ fn decode_horizon(minutes: u32, value: &[u8]) -> Option<Horizon> {
     horizon.regression.rows = fields.f64()?;
     for trial in &mut horizon.trials {
         *trial = Trial { windows: fields.f64()?, errors: [fields.f64()?, fields.f64()?, fields.f64()?] };
+    }
+    for bin in horizon.confidence.iter_mut().flat_map(|confidence| &mut confidence.bins) {
+        *bin = Bin { said: fields.f64()?, held: fields.f64()?, n: fields.f64()? };
     }
     for (i, row) in horizon.regression.factor.iter_mut().enumerate() {
         for value in &mut row[i..] {
@@ -143,8 +151,9 @@ fn decode_sent(value: &[u8]) -> Option<(i64, Sent)> {
     let mut made = Vec::new();
     while let Some(published) = fields.f32() {
         let mut number = || fields.f32();
-        let (fallback, model, stand_in) = (number()?, [number()?, number()?], [number()?, number()?]);
-        made.push(Made { published, model, stand_in, fallback, regression: number()?, challenger: f32::NAN });
+        let (said, model, stand_in) = (number()?, [number()?, number()?], [number()?, number()?]);
+        let (fallback, regression) = (number()?, number()?);
+        made.push(Made { published, said, model, stand_in, fallback, regression, challenger: f32::NAN });
     }
     Some((step, Sent { network, by, challenger: Box::default(), made }))
 }

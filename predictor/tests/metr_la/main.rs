@@ -18,8 +18,8 @@ use predictor::{Live, Settings, Slot};
 /// Forecasts that make a bin well filled.
 const WELL_FILLED: u64 = 1_000;
 /// Said and held differ by less: in a well-filled bin (what is said below one half is said too often), and over all.
-const APART: f64 = 0.13;
-const APART_OVERALL: f64 = 0.02;
+const APART: f64 = 0.08;
+const APART_OVERALL: f64 = 0.015;
 
 #[expect(clippy::disallowed_methods, reason = "where the research data is")]
 fn data() -> Option<PathBuf> {

@@ -66,8 +66,9 @@ launch() {
 # mark HOME PROCESS: from now on `logged` looks at what the process says from here on.
 mark() { MARK=$(stat -c %s "$1/logs/$2.log" 2>/dev/null || echo 0); }
 
-# logged HOME PROCESS TEXT: whether the process has said TEXT since the mark.
-logged() { tail -c "+$((MARK + 1))" "$1/logs/$2.log" 2>/dev/null | grep -qF -- "$3"; }
+# logged HOME PROCESS TEXT: whether the process has said TEXT since the mark. All of it is read: a grep that ended at the
+# first match would end tail by SIGPIPE, which fails the pipe, wherever more than a pipe's buffer follows.
+logged() { tail -c "+$((MARK + 1))" "$1/logs/$2.log" 2>/dev/null | grep -F -- "$3" >/dev/null; }
 
 # pid HOME PROCESS: its pid, if it runs; the command line must name HOME, since pids are used again.
 pid() {

@@ -182,7 +182,7 @@ fn a_sink_that_dies_at_any_moment_is_succeeded() {
     let Some(mut bed) = Bed::new(Kind::Postgres, 2) else { return };
     bed.settings.batch_rows = 25;
     let mut traffic = Traffic::default();
-    traffic.windows(&bed, days_ago(1), 6, 0..120);
+    traffic.windows(&bed, days_ago(1), 24, 0..120);
     // Ends all of the sink's sessions: whatever it is doing is cut off, between any two statements.
     let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity
                 where datname = current_database() and application_name = 'traffic'";

@@ -90,7 +90,7 @@ fn runner<M: Machine + 'static>(
     clock: &Arc<ManualClock>,
 ) -> Runner<M> {
     let log: Arc<dyn Log> = Arc::new(log.seen_by(&topology.membership.application_id));
-    let pace = Pace { commit_interval_ms: 100, commit_records: 20, tick_interval_ms: 100 };
+    let pace = Pace { commit_records: 20, ..Pace::default() };
     Runner::new(machine, log, topology.clone(), pace, clock.clone(), Box::new(|_| {})).expect("the topics are there")
 }
 

@@ -80,6 +80,9 @@ pub(crate) enum Destination {
 }
 
 impl Outbox {
+    /// Beyond this, memory is given back rather than kept for the next commit.
+    const KEPT: usize = 16 << 20;
+
     /// A record for output topic number `output`; without `partition`, murmur2 of the key decides.
     pub fn emit(
         &mut self,
@@ -158,7 +161,16 @@ impl Outbox {
         })
     }
 
+    /// Bytes of everything in it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     pub fn clear(&mut self) {
+        if self.bytes.capacity() > Self::KEPT {
+            self.bytes = Vec::new();
+            self.items = Vec::new();
+        }
         self.bytes.clear();
         self.headers.clear();
         self.items.clear();

@@ -66,8 +66,9 @@ pub struct Runner<M> {
     grown: Vec<(usize, Option<u32>)>,
     /// Records handled and not yet committed.
     uncommitted: usize,
-    /// Whether the open transaction holds records.
+    /// Whether the open transaction holds records, and how many bytes of them.
     open: bool,
+    open_bytes: usize,
     /// Whether somebody waits for the next commit.
     urgent: bool,
     /// Whether the last records were a backlog.
@@ -113,6 +114,7 @@ impl<M: Machine> Runner<M> {
             grown: Vec::new(),
             uncommitted: 0,
             open: false,
+            open_bytes: 0,
             urgent: false,
             behind: false,
             committed_at_ms: i64::MIN,
@@ -211,16 +213,29 @@ impl<M: Machine> Runner<M> {
     /// Brings the machine up to the tail's present end.
     fn read_tail(&mut self, now_ms: i64) -> Result<(), LogError> {
         let Some(topic) = &self.topology.tail else { return Ok(()) };
-        let tail = match &mut self.tail {
+        let mut tail = match self.tail.take() {
             Some(tail) => tail,
-            None => self.tail.insert(self.log.tail(&TopicPartition::new(topic, 0))?),
+            None => self.log.tail(&TopicPartition::new(topic, 0))?,
         };
-        let (machine, outbox) = (&mut self.machine, &mut self.outbox);
-        while tail.next(&mut |record| machine.tailed(&record, now_ms, outbox))? {}
-        if !self.outbox.is_empty() {
-            self.waiting_since_ms = None;
-        }
+        let mut done = Ok(());
+        while tail.next(&mut |record| {
+            if done.is_ok() {
+                self.machine.tailed(&record, now_ms, &mut self.outbox);
+                done = self.answered();
+            }
+        })? {}
+        done?;
+        self.tail = Some(tail);
         self.send()
+    }
+
+    /// A record of the tail may be answered with a whole frame: in a backlog many would come together.
+    fn answered(&mut self) -> Result<(), LogError> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        self.waiting_since_ms = None;
+        if self.open_bytes + self.outbox.bytes() >= self.pace.commit_bytes { self.commit() } else { Ok(()) }
     }
 
     /// Pauses the inputs of partitions whose machine takes no more, resumes those of others.
@@ -404,6 +419,7 @@ impl<M: Machine> Runner<M> {
         self.waiting_since_ms = None;
         self.uncommitted = 0;
         self.open = false;
+        self.open_bytes = 0;
         self.urgent = false;
     }
 

@@ -20,12 +20,14 @@ pub struct Pace {
     pub commit_interval_ms: i64,
     /// Commit earlier after this many records.
     pub commit_records: usize,
+    /// Commit earlier after writing this many bytes: a log may hold an open transaction in memory.
+    pub commit_bytes: usize,
     pub tick_interval_ms: i64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { commit_interval_ms: 100, commit_records: 200_000, tick_interval_ms: 100 }
+        Self { commit_interval_ms: 100, commit_records: 200_000, commit_bytes: 16 << 20, tick_interval_ms: 100 }
     }
 }
 

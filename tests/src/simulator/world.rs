@@ -73,7 +73,7 @@ impl<'m> Kind<'m> {
     pub fn new<M: Machine + 'static>(machine: &'m dyn Fn() -> M, topology: impl Fn(&str) -> Topology + 'm) -> Self {
         let any = topology("");
         let boot = move |log: Arc<dyn Log>, clock: Arc<dyn Clock>, instance: &str, schedule: Schedule| {
-            let pace = Pace { commit_interval_ms: 100, commit_records: 60, tick_interval_ms: 100 };
+            let pace = Pace { commit_records: 60, commit_bytes: 20_000, ..Pace::default() };
             let topology = topology(instance);
             let name = process_name(&topology);
             let tell = move |notice: Notice<'_, M>| schedule.tell(|| format!("{name}: {}", shown(&notice)));

@@ -15,8 +15,8 @@ const BACKLOG_INTERVALS: i64 = 5;
 impl<M: Machine> Runner<M> {
     pub(super) fn due(&self, now_ms: i64) -> bool {
         let interval_ms = self.pace.commit_interval_ms * if self.behind { BACKLOG_INTERVALS } else { 1 };
-        (self.uncommitted > 0 || self.open)
-            && (has_passed(interval_ms, self.committed_at_ms, now_ms) || self.uncommitted >= self.pace.commit_records)
+        let is_full = self.uncommitted >= self.pace.commit_records || self.open_bytes >= self.pace.commit_bytes;
+        (self.uncommitted > 0 || self.open) && (is_full || has_passed(interval_ms, self.committed_at_ms, now_ms))
     }
 
     /// Hands the outbox to the log's open transaction.
@@ -45,6 +45,7 @@ impl<M: Machine> Runner<M> {
                 headers: &entry.headers,
             })?;
         }
+        self.open_bytes += self.outbox.bytes();
         self.outbox.clear();
         self.open = true;
         Ok(())
@@ -84,6 +85,7 @@ impl<M: Machine> Runner<M> {
         }
         let records = std::mem::take(&mut self.uncommitted);
         self.open = false;
+        self.open_bytes = 0;
         self.urgent = false;
         (self.observer)(Notice::Committed { records, machine: &self.machine });
         Ok(())

@@ -95,8 +95,9 @@ fn cpu_ms() -> f64 {
 /// One segment's features and estimates, all horizons, from its snapshot.
 #[expect(clippy::disallowed_methods, reason = "a benchmark")]
 fn single(series: &Series, model: &Model) {
+    let profiles: Vec<_> = model.segments.iter().map(|member| member.profile.unpack()).collect();
     let pasts: Vec<Combined<'_>> =
-        model.segments.iter().map(|m| Combined { own: &m.profile, fitted: Some(&m.profile), frozen: true }).collect();
+        profiles.iter().map(|own| Combined { own, fitted: Some(own), frozen: true }).collect();
     let mut took: Vec<Duration> = Vec::new();
     let (mut rows, mut estimates) = (Rows::default(), Vec::new());
     let horizons = HORIZONS.map(|minutes| i64::from(minutes / 5));

@@ -1,5 +1,7 @@
 //! Little-endian fields, one after the other, behind a format version.
 
+use crate::forecast::snapshot::{packed, unpacked};
+
 const VERSION: u8 = 3;
 
 /// Writes fields.
@@ -44,9 +46,7 @@ impl<'b> Writer<'b> {
 
     /// A [`fixed`](crate::forecast::snapshot::fixed) speed, in two bytes.
     pub fn speed(&mut self, speed: f32) {
-        #[expect(clippy::cast_possible_truncation, reason = "within 16 bits")]
-        let fixed = if speed.is_nan() { i16::MIN } else { (speed * 128.0) as i16 };
-        self.bytes(&fixed.to_le_bytes());
+        self.bytes(&packed(speed).to_le_bytes());
     }
 
     /// A short text, such as a segment's id.
@@ -72,6 +72,12 @@ impl<'a> Reader<'a> {
     #[must_use]
     pub fn plain(bytes: &'a [u8]) -> Self {
         Self(bytes)
+    }
+
+    /// What has not been read yet.
+    #[must_use]
+    pub fn rest(&self) -> &'a [u8] {
+        self.0
     }
 
     #[must_use]
@@ -110,8 +116,7 @@ impl<'a> Reader<'a> {
     }
 
     pub fn speed(&mut self) -> Option<f32> {
-        let fixed = self.bytes().map(i16::from_le_bytes)?;
-        Some(if fixed == i16::MIN { f32::NAN } else { f32::from(fixed) / 128.0 })
+        self.bytes().map(i16::from_le_bytes).map(unpacked)
     }
 
     pub fn text(&mut self) -> Option<&'a str> {

@@ -5,7 +5,7 @@
 //! restart finds there what it was about to forecast.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::bytes::{Reader, Writer};
 use crate::forecast::features::Network;
@@ -18,6 +18,9 @@ pub const KEPT: usize = 128;
 
 /// Windows a partition may take in before their frames have closed.
 pub const AHEAD: i64 = 24;
+
+/// The longest horizon, in windows: that far back lie the forecasts whose truth has come.
+const HOUR: i64 = 12;
 
 /// What a partition knows at a window's end; segments in the order of their ids.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +60,12 @@ impl Block {
             own.chain(ahead).for_each(|speed| out.speed(speed));
             s.volumes.iter().for_each(|vehicles| out.u16(*vehicles));
         }
+    }
+
+    /// Partition and step of an encoded block.
+    fn place(bytes: &[u8]) -> Option<(u32, i64)> {
+        let mut fields = Reader::new(bytes)?;
+        Some((fields.u32()?, fields.i64()?))
     }
 
     #[must_use]
@@ -128,17 +137,25 @@ fn all<const N: usize>(next: &mut dyn FnMut() -> Option<f32>) -> Option<[f32; N]
     Some(speeds)
 }
 
-/// A block, with what the network needs of it.
+/// A block as it came, and as it reads while somebody needs it: that takes three times as much.
 #[derive(Debug)]
 struct Told {
-    block: Arc<Block>,
-    deviations: (f64, f64),
+    bytes: Box<[u8]>,
+    read: OnceLock<Option<Arc<Block>>>,
+}
+
+impl Told {
+    fn block(&self) -> Option<&Arc<Block>> {
+        self.read.get_or_init(|| Block::decode(&self.bytes).map(Arc::new)).as_ref()
+    }
 }
 
 /// The newest blocks of all partitions.
 #[derive(Debug, Default)]
 pub struct Digests {
     of: Vec<BTreeMap<i64, Told>>,
+    /// Blocks before this step are not held as they read.
+    done: i64,
 }
 
 impl Digests {
@@ -147,22 +164,31 @@ impl Digests {
         self.of.resize_with(partitions as usize, BTreeMap::new);
     }
 
-    /// Takes a block in; one that was told before changes nothing.
-    pub fn tell(&mut self, block: Block) {
-        let Some(of) = self.of.get_mut(block.partition as usize) else { return };
-        if of.last_key_value().is_some_and(|(newest, _)| *newest >= block.step) {
+    /// Takes an encoded block in; one that was told before changes nothing, nor does what is none.
+    pub fn tell(&mut self, bytes: &[u8]) {
+        let Some((partition, step)) = Block::place(bytes) else { return };
+        let Some(of) = self.of.get_mut(partition as usize) else { return };
+        if of.last_key_value().is_some_and(|(newest, _)| *newest >= step) {
             return;
         }
-        let deviations = block.deviations();
-        of.insert(block.step, Told { block: Arc::new(block), deviations });
+        of.insert(step, Told { bytes: bytes.into(), read: OnceLock::new() });
         if of.len() > KEPT {
             of.pop_first();
         }
     }
 
+    /// All frames before `step` have closed: later ones look back an hour.
+    pub fn close(&mut self, step: i64) {
+        let done = step - HOUR;
+        for of in &mut self.of {
+            of.range_mut(self.done.min(done)..done).for_each(|(_, told)| drop(told.read.take()));
+        }
+        self.done = done;
+    }
+
     #[must_use]
     pub fn block(&self, partition: u32, step: i64) -> Option<&Arc<Block>> {
-        Some(&self.of.get(partition as usize)?.get(&step)?.block)
+        self.of.get(partition as usize)?.get(&step)?.block()
     }
 
     /// The newest window that the partition has told of.
@@ -186,14 +212,18 @@ impl Digests {
     }
 
     fn unusual(&self, step: i64) -> Option<f32> {
-        let told = self.of.iter().filter_map(|of| of.get(&step)).map(|told| told.deviations);
-        let (sum, count) = told.fold((0.0, 0.0), |(sum, count), (s, c)| (sum + s, count + c));
+        let deviations = self.blocks(step).map(|block| block.deviations());
+        let (sum, count) = deviations.fold((0.0, 0.0), |(sum, count), (s, c)| (sum + s, count + c));
         (count > 0.0).then(|| fixed(sum / count))
+    }
+
+    fn blocks(&self, step: i64) -> impl Iterator<Item = &Arc<Block>> {
+        self.of.iter().filter_map(move |of| of.get(&step)?.block())
     }
 
     /// All segments that were told of at a window's end.
     pub fn segments(&self, step: i64) -> impl Iterator<Item = &(Box<str>, Snapshot)> {
-        self.of.iter().filter_map(move |of| of.get(&step)).flat_map(|told| &told.block.segments)
+        self.blocks(step).flat_map(|block| &block.segments)
     }
 }
 
@@ -233,6 +263,12 @@ mod tests {
         Block { partition, step, segments: segments.collect() }
     }
 
+    fn tell(digests: &mut Digests, block: Block) {
+        let mut bytes = Vec::new();
+        block.encode(&mut bytes);
+        digests.tell(&bytes);
+    }
+
     #[test]
     fn blocks_are_read_back_and_small() {
         let (block, mut bytes) = (block(3, 5_000_000, &[40.5, 80.25]), Vec::new());
@@ -249,21 +285,21 @@ mod tests {
     fn a_window_is_complete_when_every_partition_is_there_or_beyond() {
         let mut digests = Digests::default();
         digests.expect(2);
-        digests.tell(block(0, 10, &[50.0]));
+        tell(&mut digests, block(0, 10, &[50.0]));
         assert!(!digests.is_complete(10));
-        digests.tell(block(1, 12, &[70.0, 90.0]));
+        tell(&mut digests, block(1, 12, &[70.0, 90.0]));
         assert!(digests.is_complete(10) && !digests.is_complete(11));
         assert_eq!(digests.network(10), Network { unusual: -10.0, change: 0.0 });
-        digests.tell(block(0, 16, &[70.0]));
-        digests.tell(block(1, 16, &[70.0, 90.0]));
+        tell(&mut digests, block(0, 16, &[70.0]));
+        tell(&mut digests, block(1, 16, &[70.0, 90.0]));
         assert_eq!(digests.network(16), Network { unusual: fixed(50.0 / 3.0), change: fixed(50.0 / 3.0) + 10.0 });
         // Told again, it changes nothing.
-        digests.tell(block(0, 10, &[1.0]));
+        tell(&mut digests, block(0, 10, &[1.0]));
         assert_eq!(digests.network(10).unusual, -10.0);
         let kept = i64::try_from(KEPT).expect("small");
-        (17..15 + kept).for_each(|step| digests.tell(block(0, step, &[50.0])));
+        (17..15 + kept).for_each(|step| tell(&mut digests, block(0, step, &[50.0])));
         assert!(digests.block(0, 10).is_some());
-        digests.tell(block(0, 5_000, &[50.0]));
+        tell(&mut digests, block(0, 5_000, &[50.0]));
         assert!(digests.block(0, 10).is_none() && digests.block(0, 16).is_some());
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use common::stream::{Machine, Outbox, Record, Records, Tick};
 
 use crate::Settings;
-use crate::digest::{Block, Digests};
+use crate::digest::Digests;
 use crate::frames::{Duel, Score};
 use crate::live::Slot;
 use crate::partition::Partition;
@@ -67,6 +67,9 @@ impl Predictor {
         for partition in self.partitions.values_mut() {
             partition.close_frames(&self.digests, &at_work, now_ms, &self.settings, out);
         }
+        if let Some(next) = self.partitions.values().filter_map(Partition::next_frame).min() {
+            self.digests.close(next);
+        }
     }
 }
 
@@ -111,7 +114,7 @@ impl Machine for Predictor {
     }
 
     fn tailed(&mut self, record: &Record<'_>, now_ms: i64, out: &mut Outbox) {
-        let Some(block) = record.value.and_then(Block::decode) else { return };
+        let Some(block) = record.value else { return };
         self.digests.tell(block);
         self.close_frames(now_ms, out);
     }

@@ -14,6 +14,7 @@ use crate::bytes::{Reader, Writer};
 use crate::digest::{AHEAD, Block, Digests};
 use crate::forecast::STEP_MS;
 use crate::forecast::calendar::Calendar;
+use crate::forecast::profile::Profile;
 use crate::forecast::snapshot::Snapshot;
 use crate::frames::{Duel, Forecast, Frames, Maker, Score};
 use crate::live::{AtWork, Live};
@@ -51,6 +52,8 @@ pub struct Partition {
     /// What was read and waits for frames to keep up.
     queue: Queue,
     segments: BTreeMap<Box<str>, Segment>,
+    /// The model whose profiles the segments were given.
+    adopted: Option<Box<str>>,
     frames: Frames,
     /// Segments forgotten since the last commit, and the hours of their profiles.
     forgotten: Vec<(Box<str>, Vec<usize>)>,
@@ -72,6 +75,7 @@ impl Partition {
             passed_dirty: false,
             queue: Queue::default(),
             segments: BTreeMap::new(),
+            adopted: None,
             frames: Frames::new(number, &settings.horizons),
             forgotten: Vec::new(),
             waiting: None,
@@ -101,6 +105,12 @@ impl Partition {
     #[must_use]
     pub fn closed_ms(&self) -> Option<i64> {
         self.frames.closed().map(|step| step * STEP_MS)
+    }
+
+    /// The window whose frame closes next.
+    #[must_use]
+    pub fn next_frame(&self) -> Option<i64> {
+        self.frames.closed().map(|closed| closed + 1)
     }
 
     pub fn scores(&self) -> impl Iterator<Item = (u32, Score)> {
@@ -144,13 +154,14 @@ impl Partition {
 
     /// Takes in what has come, in order, as far as frames keep up.
     fn work(&mut self, live: Option<&Live>, settings: &Settings, out: &mut Outbox) {
+        self.adopt(live, settings);
         loop {
             if let Some(marker) = self.marker {
                 while let Some(step) = self.next_step(marker) {
                     if self.is_ahead() {
                         return;
                     }
-                    self.pass(step, live, settings, out);
+                    self.pass(step, settings, out);
                 }
                 self.marker = None;
                 self.forget_silent(marker, settings);
@@ -158,10 +169,9 @@ impl Partition {
             }
             match self.queue.pop() {
                 Some(Input::Aggregate { segment, step, speed, vehicles, position }) => {
-                    let light = light(&segment, live, settings);
-                    let segment = self.hearing(segment, step);
+                    let segment = self.hearing(segment, step, live, settings);
                     segment.position = position.or(segment.position);
-                    segment.hear(step, (speed, vehicles), light);
+                    segment.hear(step, (speed, vehicles), light(settings));
                 }
                 Some(Input::Marker(step)) => {
                     self.marker = Some(step).filter(|step| self.passed.is_none_or(|passed| *step > passed));
@@ -172,10 +182,23 @@ impl Partition {
         }
     }
 
+    /// Gives the segments what another model knows of them.
+    fn adopt(&mut self, live: Option<&Live>, settings: &Settings) {
+        let version = live.map(|live| &live.version);
+        if self.adopted.as_ref() != version {
+            self.segments.iter_mut().for_each(|(id, segment)| segment.adopt(fitted(id, live), settings.frozen));
+            self.adopted = version.cloned();
+        }
+    }
+
     /// The segment that a window's aggregate is of.
-    fn hearing(&mut self, segment: Box<str>, step: i64) -> &mut Segment {
+    fn hearing(&mut self, segment: Box<str>, step: i64, live: Option<&Live>, settings: &Settings) -> &mut Segment {
         let passed = self.passed.unwrap_or(step - 1).min(step - 1);
-        let segment = self.segments.entry(segment).or_insert_with(|| Segment::new(passed));
+        let segment = self.segments.entry(segment).or_insert_with_key(|id| {
+            let mut segment = Segment::new(passed);
+            segment.adopt(fitted(id, live), settings.frozen);
+            segment
+        });
         if let Some(passed) = self.passed {
             segment.catch_up(passed);
         }
@@ -201,7 +224,7 @@ impl Partition {
         matches!((self.passed, self.frames.closed()), (Some(passed), Some(closed)) if passed - closed >= AHEAD)
     }
 
-    fn pass(&mut self, step: i64, live: Option<&Live>, settings: &Settings, out: &mut Outbox) {
+    fn pass(&mut self, step: i64, settings: &Settings, out: &mut Outbox) {
         if self.frames.closed().is_none() {
             self.frames.begin(step);
         }
@@ -209,7 +232,7 @@ impl Partition {
         let calendar = Calendar::at(step, &horizons, &settings.time);
         let mut segments = Vec::with_capacity(self.segments.len());
         for (id, segment) in &mut self.segments {
-            let snapshot = segment.pass(&calendar, light(id, live, settings));
+            let snapshot = segment.pass(&calendar, light(settings));
             if let Some(snapshot) = snapshot.filter(|s| i64::from(s.age) <= settings.silent_after) {
                 segments.push((id.clone(), snapshot));
             }
@@ -354,9 +377,13 @@ impl Partition {
 }
 
 /// What a segment's windows are seen in the light of.
-fn light<'a>(id: &str, live: Option<&'a Live>, settings: &'a Settings) -> Light<'a> {
-    let fitted = live.and_then(|live| Some(&live.model.segments[live.model.index(id)?].profile));
-    Light { time: &settings.time, fitted, frozen: settings.frozen }
+fn light(settings: &Settings) -> Light<'_> {
+    Light { time: &settings.time, frozen: settings.frozen }
+}
+
+/// The profile that a model knows of a segment.
+fn fitted(id: &str, live: Option<&Live>) -> Option<Profile> {
+    live.and_then(|live| Some(live.model.segments[live.model.index(id)?].profile.unpack()))
 }
 
 fn segment_key(id: &str) -> Vec<u8> {

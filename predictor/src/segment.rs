@@ -2,7 +2,7 @@
 
 use crate::bytes::{Reader, Writer};
 use crate::forecast::calendar::{Ahead, Calendar, LocalTime, Slot, epoch_hour};
-use crate::forecast::profile::{BINS_PER_HOUR, Combined, Hour, Past as _, Profile, Sums};
+use crate::forecast::profile::{BINS_PER_HOUR, Bin, Combined, Hour, Past as _, Profile};
 use crate::forecast::snapshot::{HISTORY, History, Snapshot};
 use crate::forecast::volume::Volumes;
 
@@ -15,6 +15,8 @@ pub struct Segment {
     /// Speeds and vehicles of windows that have not been passed yet.
     open: Vec<(i64, f32, u16)>,
     pub profile: Profile,
+    /// The profile that the present model was fitted on, as far as it tells more than the segment's own.
+    fitted: Option<Box<Profile>>,
     /// Since the first vehicle was counted.
     volumes: Option<Box<Volumes>>,
     pub position: Option<(f64, f64)>,
@@ -27,9 +29,7 @@ pub struct Segment {
 #[derive(Debug, Clone, Copy)]
 pub struct Light<'a> {
     pub time: &'a LocalTime,
-    /// The profile that a model was fitted on, …
-    pub fitted: Option<&'a Profile>,
-    /// … and whether it stays as it was.
+    /// Whether the profile that a model was fitted on stays as it was.
     pub frozen: bool,
 }
 
@@ -42,11 +42,19 @@ impl Segment {
             heard: step,
             open: Vec::new(),
             profile: Profile::default(),
+            fitted: None,
             volumes: None,
             position: None,
             dirty: true,
             dirty_hours: Vec::new(),
         }
+    }
+
+    /// Another model forecasts from now on: this is the profile that it was fitted on. Of what it tells, no more is kept
+    /// than makes a difference.
+    pub fn adopt(&mut self, fitted: Option<Profile>, frozen: bool) {
+        let kept = fitted.and_then(|fitted| if frozen { Some(fitted) } else { fitted.beyond(&self.profile) });
+        self.fitted = kept.map(Box::new);
     }
 
     /// The partition stands at `passed`. What is restored may stand further back: windows that passed without a speed
@@ -75,7 +83,11 @@ impl Segment {
         self.heard = self.heard.max(step);
         let usual = self.past(light).usual(at);
         self.history.put(step, speed, usual);
-        self.profile.put(at, epoch_hour(step), speed, light.fitted.filter(|_| !light.frozen));
+        let fitted = self.fitted.as_deref().filter(|_| !light.frozen);
+        self.profile.put(at, epoch_hour(step), speed, fitted);
+        if let Some(fitted) = self.fitted.as_mut().filter(|_| !light.frozen) {
+            fitted.give_way(at.hour_of_week(), &self.profile);
+        }
         // Nobody counts where no vehicle ever was.
         if vehicles > 0 || self.volumes.is_some() {
             self.volumes.get_or_insert_default().put(step, at, vehicles);
@@ -115,8 +127,8 @@ impl Segment {
         Some(snapshot)
     }
 
-    fn past<'a>(&'a self, light: Light<'a>) -> Combined<'a> {
-        Combined { own: &self.profile, fitted: light.fitted, frozen: light.frozen }
+    fn past(&self, light: Light<'_>) -> Combined<'_> {
+        Combined { own: &self.profile, fitted: self.fitted.as_deref(), frozen: light.frozen }
     }
 
     /// The newest window with a speed.
@@ -197,25 +209,29 @@ impl Segment {
 /// An hour of the week; what was read in it is fixed speeds.
 pub fn append_hour(hour: &Hour, out: &mut Writer<'_>) {
     out.i64(i64::from(hour.date));
-    out.i64(hour.epoch_hour);
+    out.i64(i64::from(hour.epoch_hour));
     out.u32(hour.dates);
-    hour.newest.iter().for_each(|speed| out.speed(*speed));
-    for sums in &hour.earlier {
-        out.f32(sums.speeds);
-        out.f32(sums.squares);
-        out.f32(sums.count);
+    hour.bins.iter().for_each(|bin| out.speed(bin.newest()));
+    for bin in &hour.bins {
+        out.f32(bin.speeds);
+        out.f32(bin.squares);
+        out.f32(f32::from(bin.count));
     }
 }
 
 #[must_use]
 pub fn read_hour(fields: &mut Reader<'_>) -> Option<Hour> {
-    let date = i32::try_from(fields.i64()?).ok()?;
-    let mut hour = Hour { date, epoch_hour: fields.i64()?, dates: fields.u32()?, ..Hour::default() };
-    for speed in &mut hour.newest {
+    let (date, epoch_hour) = (i32::try_from(fields.i64()?).ok()?, i32::try_from(fields.i64()?).ok()?);
+    let mut hour = Hour { date, epoch_hour, dates: fields.u32()?, ..Hour::default() };
+    let mut newest = [f32::NAN; BINS_PER_HOUR];
+    for speed in &mut newest {
         *speed = fields.speed()?;
     }
-    for sums in hour.earlier.iter_mut().take(BINS_PER_HOUR) {
-        *sums = Sums { speeds: fields.f32()?, squares: fields.f32()?, count: fields.f32()? };
+    for (bin, newest) in hour.bins.iter_mut().zip(newest) {
+        let (speeds, squares, count) = (fields.f32()?, fields.f32()?, fields.f32()?);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number of dates")]
+        let count = count as u16;
+        *bin = Bin::new(speeds, squares, count, newest);
     }
     Some(hour)
 }
@@ -231,7 +247,7 @@ mod tests {
     }
 
     fn light(time: &LocalTime) -> Light<'_> {
-        Light { time, fitted: None, frozen: false }
+        Light { time, frozen: false }
     }
 
     fn calendar(step: i64) -> Calendar {
@@ -372,7 +388,7 @@ mod tests {
                 let slots = series.slots(&time);
                 let fitted = series.profiles(0..288, &slots).remove(0);
                 let speeds = &series.speeds[0];
-                let light = Light { time: &time, fitted: Some(&fitted), frozen: true };
+                let light = Light { time: &time, frozen: true };
                 let mut at_once = Vec::new();
                 // Own readings as they stand at the end: only yesterday's are asked for.
                 let own = series.profiles(0..ALL, &slots).remove(0);
@@ -381,6 +397,7 @@ mod tests {
                     at_once.push(snapshots[0].clone());
                 });
                 let mut segment = Segment::new(STEP - 1);
+                segment.adopt(Some(fitted.clone()), true);
                 for window in 0..ALL {
                     let step = series.step(window);
                     // The next window may come before this one, and this one wrong at first.
@@ -396,6 +413,7 @@ mod tests {
                         back.restore(&bytes).expect("what was written");
                         back.profile = segment.profile.clone();
                         segment = back;
+                        segment.adopt(Some(fitted.clone()), true);
                         segment.catch_up(step - 1);
                     }
                     let found = segment.pass(&Calendar::at(step, &[3, 6, 12], &time), light);

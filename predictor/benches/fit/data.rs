@@ -58,11 +58,9 @@ impl Readings {
     pub fn fitted(&self, model: &Model, windows: &Range<usize>, minutes: u32) -> (Rows, Vec<f32>) {
         let ahead = (minutes / 5) as usize;
         let (first, dates) = self.series.by_date(windows.clone(), &self.series.slots(&self.time));
-        let past = |(member, readings)| {
-            let member: &predictor::forecast::model::Member = member;
-            AllDates { profile: &member.profile, first, readings }
-        };
-        let pasts: Vec<AllDates<'_>> = model.segments.iter().zip(dates.iter().map(Vec::as_slice)).map(past).collect();
+        let profiles: Vec<_> = model.segments.iter().map(|member| member.profile.unpack()).collect();
+        let pasts: Vec<AllDates<'_>> =
+            profiles.iter().zip(&dates).map(|(profile, readings)| AllDates { profile, first, readings }).collect();
         let windows = windows.start..windows.end - ahead;
         rows(&self.series, &model.segments, &pasts, windows, ahead, &self.time, usize::MAX)
     }
@@ -71,11 +69,9 @@ impl Readings {
     pub fn later(&self, model: &Model, windows: &Range<usize>, minutes: u32) -> (Rows, Vec<f32>) {
         let ahead = (minutes / 5) as usize;
         let seen = self.series.profiles(0..windows.end, &self.series.slots(&self.time));
-        let past = |(own, member)| {
-            let member: &predictor::forecast::model::Member = member;
-            Combined { own, fitted: Some(&member.profile), frozen: true }
-        };
-        let pasts: Vec<Combined<'_>> = seen.iter().zip(&model.segments).map(past).collect();
+        let profiles: Vec<_> = model.segments.iter().map(|member| member.profile.unpack()).collect();
+        let past = |(own, fitted)| Combined { own, fitted: Some(fitted), frozen: true };
+        let pasts: Vec<Combined<'_>> = seen.iter().zip(&profiles).map(past).collect();
         let windows = windows.start..windows.end - ahead;
         rows(&self.series, &model.segments, &pasts, windows, ahead, &self.time, usize::MAX)
     }

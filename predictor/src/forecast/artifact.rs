@@ -15,10 +15,9 @@ use super::boosting::Boosting;
 use super::features::{FEATURES, Facts, NAMES};
 use super::model::{Horizon, Member, Model};
 use super::network::{Link, Links};
-use super::profile::{HOURS, Profile};
+use super::packed::Packed;
 use super::residuals::Residuals;
 use crate::bytes::{Reader, Writer};
-use crate::segment::{append_hour, read_hour};
 
 const MAGIC: [u8; 8] = *b"TRFSPEED";
 /// The format that is written.
@@ -138,12 +137,7 @@ fn encode_member(id: &str, member: &Member, out: &mut Writer<'_>) {
             out.f32(link.weight);
         }
     }
-    let hours: Vec<_> = (0..HOURS).filter_map(|hour| Some((hour, member.profile.hour(hour)?))).collect();
-    out.u32(count(hours.len()));
-    for (of_week, hour) in hours {
-        out.u32(count(of_week));
-        append_hour(hour, out);
-    }
+    member.profile.encode(out);
 }
 
 /// `known`: how many segments the model has.
@@ -162,12 +156,7 @@ fn decode_member(fields: &mut Reader<'_>, known: u32) -> Option<Member> {
         Some(links)
     };
     let links = Links { neighbours: links()?, downstream: links()?, upstream: links()?, correlated: links()? };
-    let mut profile = Profile::default();
-    for _ in 0..fields.u32()? {
-        let of_week = usize::try_from(fields.u32()?).ok().filter(|hour| *hour < HOURS)?;
-        profile.restore(of_week, Some(read_hour(fields)?));
-    }
-    Some(Member { facts, links, profile })
+    Some(Member { facts, links, profile: Packed::decode(fields)? })
 }
 
 fn count(length: usize) -> u32 {

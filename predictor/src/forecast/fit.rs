@@ -10,7 +10,8 @@ use super::calendar::{LocalTime, Slot};
 use super::features::{FEATURES, Facts, Frame};
 use super::model::{Estimate, Horizon, LEAST_SPREAD_KMH, Member, Model, Rows};
 use super::network::{Edge, links};
-use super::profile::{AllDates, Combined, Past};
+use super::packed::Packed;
+use super::profile::{AllDates, Combined, Past, Profile};
 use super::residuals::Residuals;
 use super::series::Series;
 
@@ -48,14 +49,20 @@ impl Plan {
 #[must_use]
 pub fn fit(series: &Series, edges: &[Edge], time: &LocalTime, plan: &Plan, progress: &(dyn Fn() + Sync)) -> Model {
     let slots = series.slots(time);
-    let members = members(series, edges, &slots, plan);
+    let known = members(series, edges, &slots, plan);
     let horizons =
-        plan.horizons.iter().map(|minutes| fit_horizon(series, &members, &slots, time, plan, *minutes, progress));
-    Model::new(horizons.collect(), series.segments.iter().cloned().zip(members.iter().cloned()).collect())
+        plan.horizons.iter().map(|minutes| fit_horizon(series, &known, &slots, time, plan, *minutes, progress));
+    let horizons = horizons.collect();
+    Model::new(horizons, series.segments.iter().cloned().zip(known.members).collect())
 }
 
-/// What is known of each segment from the windows of the fit.
-fn members(series: &Series, edges: &[Edge], slots: &[Slot], plan: &Plan) -> Vec<Member> {
+/// What is known of each segment from the windows of the fit, by segment.
+struct Known {
+    members: Vec<Member>,
+    profiles: Vec<Profile>,
+}
+
+fn members(series: &Series, edges: &[Edge], slots: &[Slot], plan: &Plan) -> Known {
     let windows = plan.fit.clone();
     let profiles = series.profiles(windows.clone(), slots);
     let (first, dates) = series.by_date(windows.clone(), slots);
@@ -67,16 +74,10 @@ fn members(series: &Series, edges: &[Edge], slots: &[Slot], plan: &Plan) -> Vec<
         })
         .collect();
     let links = links(&deviations, edges);
-    profiles
-        .into_iter()
-        .zip(links)
-        .enumerate()
-        .map(|(segment, (profile, links))| Member {
-            facts: facts(&series.speeds[segment][windows.clone()]),
-            links,
-            profile,
-        })
-        .collect()
+    let facts = |segment: usize| facts(&series.speeds[segment][windows.clone()]);
+    let member = |(segment, (links, profile))| Member { facts: facts(segment), links, profile: Packed::of(profile) };
+    let members = links.into_iter().zip(&profiles).enumerate().map(member).collect();
+    Known { members, profiles }
 }
 
 /// By how much speeds were above what is usual; less and less while nothing is measured.
@@ -121,7 +122,7 @@ fn facts(speeds: &[f32]) -> Facts {
 
 fn fit_horizon(
     series: &Series,
-    members: &[Member],
+    known: &Known,
     slots: &[Slot],
     time: &LocalTime,
     plan: &Plan,
@@ -130,13 +131,10 @@ fn fit_horizon(
 ) -> Horizon {
     let ahead = (minutes / STEP_MIN) as usize;
     let (first, dates) = series.by_date(plan.fit.clone(), slots);
-    let pasts: Vec<AllDates<'_>> = members
-        .iter()
-        .zip(&dates)
-        .map(|(member, readings)| AllDates { profile: &member.profile, first, readings })
-        .collect();
+    let pasts: Vec<AllDates<'_>> =
+        known.profiles.iter().zip(&dates).map(|(profile, readings)| AllDates { profile, first, readings }).collect();
     let windows = plan.fit.start..plan.fit.end.saturating_sub(ahead);
-    let (rows, targets) = rows(series, members, &pasts, windows, ahead, time, plan.most_rows);
+    let (rows, targets) = rows(series, &known.members, &pasts, windows, ahead, time, plan.most_rows);
     let bins = Bins::of(rows.features(), FEATURES);
     let table = Table::new(rows.features(), &bins);
     let from = rows.into_from();
@@ -152,7 +150,7 @@ fn fit_horizon(
     let errors = left.iter().zip(&also_left).map(|(a, b)| (0.5 * (a + b)).abs()).collect();
     let (spread, _) = fit(errors, &plan.spread);
     let mut horizon = Horizon { minutes, change, unusual, spread, residuals: Residuals::default() };
-    horizon.residuals = held_out_residuals(series, members, &horizon, slots, time, plan);
+    horizon.residuals = held_out_residuals(series, known, &horizon, slots, time, plan);
     horizon
 }
 
@@ -190,7 +188,7 @@ pub fn rows<P: Past + Sync>(
 /// The errors on the windows held out, forecast as the stream does.
 fn held_out_residuals(
     series: &Series,
-    members: &[Member],
+    known: &Known,
     horizon: &Horizon,
     slots: &[Slot],
     time: &LocalTime,
@@ -202,10 +200,10 @@ fn held_out_residuals(
     let seen = series.profiles(plan.fit.start..plan.held_out.end.min(series.windows()), slots);
     let pasts: Vec<_> = seen
         .iter()
-        .zip(members)
-        .map(|(own, member)| Combined { own, fitted: Some(&member.profile), frozen: true })
+        .zip(&known.profiles)
+        .map(|(own, fitted)| Combined { own, fitted: Some(fitted), frozen: true })
         .collect();
-    let (mut rows, targets) = rows(series, members, &pasts, windows, ahead, time, usize::MAX);
+    let (mut rows, targets) = rows(series, &known.members, &pasts, windows, ahead, time, usize::MAX);
     let mut estimates: Vec<Estimate> = Vec::new();
     rows.estimate(horizon, &mut estimates);
     for (estimate, target) in estimates.iter().zip(targets) {

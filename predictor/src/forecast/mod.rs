@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `calendar.rs` | local time: dates, days, holidays, five minutes |
 //! | `profile.rs` | what speed is usual at a time of week |
+//! | `packed.rs` | the same in little memory |
 //! | `snapshot.rs` | what is known of a segment at a window's end |
 //! | `network.rs` | which segments tell something about which |
 //! | `features.rs` | snapshots as rows of numbers |
@@ -27,6 +28,7 @@ pub mod linear;
 pub mod metrics;
 pub mod model;
 pub mod network;
+pub mod packed;
 pub mod profile;
 pub mod regression;
 pub mod residuals;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::boosting::{Boosting, Columns};
 use super::features::{FEATURES, Facts, Frame, append};
 use super::network::Links;
-use super::profile::Profile;
+use super::packed::Packed;
 use super::residuals::Residuals;
 use super::snapshot::Snapshot;
 
@@ -19,7 +19,7 @@ pub struct Member {
     pub facts: Facts,
     pub links: Links,
     /// What was usual on the days of the fit.
-    pub profile: Profile,
+    pub profile: Packed,
 }
 
 /// The model of one horizon.

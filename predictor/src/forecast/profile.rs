@@ -6,6 +6,7 @@
 //! profile: it would hold what it is compared with. For that the newest date's readings stand apart from the sums.
 
 use super::calendar::Slot;
+use super::snapshot::{NOTHING, packed, unpacked};
 
 pub const BINS_PER_HOUR: usize = 12;
 pub const BINS_PER_DAY: usize = 288;
@@ -35,46 +36,56 @@ pub trait Past {
     fn mean_of_hours(&self, until_epoch_hour: i64, hours: i64) -> Option<f64>;
 }
 
-/// Readings in the same five minutes of several dates.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Sums {
+/// Readings in the same five minutes of the day on several dates: of the newest one, and the sums of those before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bin {
     pub speeds: f32,
     pub squares: f32,
-    pub count: f32,
+    pub count: u16,
+    /// The newest date's speed, [`packed`]; [`NOTHING`] where none was read.
+    newest: i16,
 }
 
-impl Sums {
-    fn add(&mut self, speed: f32) {
-        self.speeds += speed;
-        self.squares += speed * speed;
-        self.count += 1.0;
+impl Bin {
+    #[must_use]
+    pub fn new(speeds: f32, squares: f32, count: u16, newest: f32) -> Self {
+        Self { speeds, squares, count, newest: packed(newest) }
+    }
+
+    /// The newest date's speed, km/h; NaN where none was read.
+    #[must_use]
+    pub fn newest(&self) -> f32 {
+        unpacked(self.newest)
+    }
+
+    /// A newer date begins.
+    fn pass(&mut self) {
+        let speed = self.newest();
+        if !speed.is_nan() {
+            self.speeds += speed;
+            self.squares += speed * speed;
+            self.count = self.count.saturating_add(1);
+        }
+        self.newest = NOTHING;
     }
 }
 
-/// The readings of one hour of the week.
+/// The readings of one hour of the week. There are a few hundred thousand of these.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hour {
-    /// Of all dates but the newest.
-    pub earlier: [Sums; BINS_PER_HOUR],
+    pub bins: [Bin; BINS_PER_HOUR],
     /// The newest date, days since the epoch, …
     pub date: i32,
     /// … and its hour, hours since the epoch.
-    pub epoch_hour: i64,
-    /// Its speeds, km/h; NaN where nothing was read.
-    pub newest: [f32; BINS_PER_HOUR],
+    pub epoch_hour: i32,
     /// Dates with a reading.
     pub dates: u32,
 }
 
 impl Default for Hour {
     fn default() -> Self {
-        Self {
-            earlier: [Sums::default(); BINS_PER_HOUR],
-            date: i32::MIN,
-            epoch_hour: i64::MIN,
-            newest: [f32::NAN; BINS_PER_HOUR],
-            dates: 0,
-        }
+        let nothing = Bin::new(0.0, 0.0, 0, f32::NAN);
+        Self { bins: [nothing; BINS_PER_HOUR], date: i32::MIN, epoch_hour: i32::MIN, dates: 0 }
     }
 }
 
@@ -99,25 +110,37 @@ impl Profile {
         let of_week = at.hour_of_week();
         if let Some(fitted) = fitted.and_then(|fitted| fitted.hours[of_week].as_ref())
             && fitted.date < at.date
-            && self.hours[of_week].as_ref().is_none_or(|own| own.dates <= fitted.dates)
+            && !self.covers(of_week, fitted)
         {
             self.hours[of_week] = Some(fitted.clone());
         }
         let hour = self.hours[of_week].get_or_insert_default();
         if at.date > hour.date {
-            for (sums, speed) in hour.earlier.iter_mut().zip(&mut hour.newest) {
-                if !speed.is_nan() {
-                    sums.add(*speed);
-                }
-                *speed = f32::NAN;
-            }
+            hour.bins.iter_mut().for_each(Bin::pass);
             hour.date = at.date;
-            hour.epoch_hour = epoch_hour;
+            hour.epoch_hour = i32::try_from(epoch_hour).expect("until the year 246,000");
             hour.dates += 1;
         }
         if at.date == hour.date {
-            hour.newest[usize::from(at.bin) % BINS_PER_HOUR] = speed;
+            hour.bins[usize::from(at.bin) % BINS_PER_HOUR].newest = packed(speed);
         }
+    }
+
+    /// Whether it has as many dates of an hour as another, which then tells nothing more.
+    fn covers(&self, hour_of_week: usize, other: &Hour) -> bool {
+        self.hour(hour_of_week).is_some_and(|own| own.dates >= other.dates)
+    }
+
+    /// The same without the hours that `own` covers; `None` if nothing is left.
+    #[must_use]
+    pub fn beyond(mut self, own: &Self) -> Option<Self> {
+        (0..HOURS).for_each(|of_week| self.give_way(of_week, own));
+        self.hours.iter().any(Option::is_some).then_some(self)
+    }
+
+    /// Forgets an hour that `own` covers.
+    pub fn give_way(&mut self, hour_of_week: usize, own: &Self) {
+        self.hours[hour_of_week].take_if(|hour| own.covers(hour_of_week, hour));
     }
 
     #[must_use]
@@ -155,9 +178,9 @@ fn usual<'h>(hour: impl Fn(usize) -> Option<&'h Hour>, at: Slot, left_out: impl 
             let bin = (usize::from(at.bin) + BINS_PER_DAY + k - KERNEL) % BINS_PER_DAY;
             let w = of_day * triangle;
             if let Some(hour) = hour(usize::from(day) * 24 + bin / BINS_PER_HOUR) {
-                let Sums { speeds, squares, count } = hour.earlier[bin % BINS_PER_HOUR];
-                add(w, f64::from(speeds), f64::from(squares), f64::from(count));
-                let newest = f64::from(hour.newest[bin % BINS_PER_HOUR]);
+                let bin = &hour.bins[bin % BINS_PER_HOUR];
+                add(w, f64::from(bin.speeds), f64::from(bin.squares), f64::from(bin.count));
+                let newest = f64::from(bin.newest());
                 if !newest.is_nan() {
                     add(w, newest, newest * newest, 1.0);
                 }
@@ -177,7 +200,8 @@ fn usual<'h>(hour: impl Fn(usize) -> Option<&'h Hour>, at: Slot, left_out: impl 
     })
 }
 
-/// A segment's own readings, upon those that a model was fitted on: of each hour of the week, whichever has more dates.
+/// A segment's own readings, upon those that a model was fitted on: of each hour of the week, whichever has more dates,
+/// and its own if they have as many.
 #[derive(Debug, Clone, Copy)]
 pub struct Combined<'a> {
     pub own: &'a Profile,
@@ -190,7 +214,7 @@ impl Combined<'_> {
     fn hour(&self, hour_of_week: usize) -> Option<&Hour> {
         let (own, fitted) = (self.own.hour(hour_of_week), self.fitted.and_then(|fitted| fitted.hour(hour_of_week)));
         match (own, fitted) {
-            (Some(own), Some(fitted)) if own.dates > fitted.dates && !self.frozen => Some(own),
+            (own, Some(fitted)) if !self.frozen && self.own.covers(hour_of_week, fitted) => own,
             (own, None) if !self.frozen || self.fitted.is_none() => own,
             (_, fitted) => fitted,
         }
@@ -204,25 +228,29 @@ impl Past for Combined<'_> {
             at,
             |bin| {
                 let hour = self.hour(usize::from(at.day) * 24 + bin / BINS_PER_HOUR);
-                hour.filter(|hour| hour.date == at.date).map_or(f32::NAN, |hour| hour.newest[bin % BINS_PER_HOUR])
+                hour.filter(|hour| hour.date == at.date)
+                    .map_or(f32::NAN, |hour| hour.bins[bin % BINS_PER_HOUR].newest())
             },
         )
     }
 
     fn reading(&self, at: Slot) -> f32 {
-        let of = |profile: &Profile| {
-            let hour = profile.hour(at.hour_of_week()).filter(|hour| hour.date == at.date);
-            hour.map(|hour| hour.newest[usize::from(at.bin) % BINS_PER_HOUR])
+        let of_week = at.hour_of_week();
+        let fitted = self.fitted.and_then(|fitted| fitted.hour(of_week));
+        let of = |hour: Option<&'_ Hour>| {
+            let hour = hour.filter(|hour| hour.date == at.date);
+            hour.map(|hour| hour.bins[usize::from(at.bin) % BINS_PER_HOUR].newest())
         };
-        of(self.own).or_else(|| self.fitted.and_then(of)).unwrap_or(f32::NAN)
+        let or_fitted = || of(fitted.filter(|fitted| !self.own.covers(of_week, fitted)));
+        of(self.own.hour(of_week)).or_else(or_fitted).unwrap_or(f32::NAN)
     }
 
     fn mean_of_hours(&self, until_epoch_hour: i64, hours: i64) -> Option<f64> {
         let wanted = until_epoch_hour - hours + 1..=until_epoch_hour;
         let (mut sum, mut count) = (0.0, 0.0);
-        for hour in self.own.hours.iter().flatten().filter(|hour| wanted.contains(&hour.epoch_hour)) {
-            for speed in hour.newest.iter().filter(|speed| !speed.is_nan()) {
-                sum += f64::from(*speed);
+        for hour in self.own.hours.iter().flatten().filter(|hour| wanted.contains(&i64::from(hour.epoch_hour))) {
+            for speed in hour.bins.iter().map(Bin::newest).filter(|speed| !speed.is_nan()) {
+                sum += f64::from(speed);
                 count += 1.0;
             }
         }
@@ -326,10 +354,10 @@ mod tests {
             put(&mut profile, MONDAY, 10, speed);
         }
         put(&mut other, MONDAY, 10, 50.0);
-        assert_eq!(profile.hour(0).map(|hour| hour.newest[10]), Some(50.0));
+        assert_eq!(profile.hour(0).map(|hour| hour.bins[10].newest()), Some(50.0));
         put(&mut profile, MONDAY + 7, 10, 60.0);
         put(&mut other, MONDAY + 7, 10, 60.0);
-        assert_eq!(profile.hour(0).map(|hour| hour.earlier), other.hour(0).map(|hour| hour.earlier));
+        assert_eq!(profile.hour(0), other.hour(0));
         // Too late.
         put(&mut profile, MONDAY, 10, 99.0);
         assert_eq!(mean(&profile, MONDAY + 14, 10), Some(55.0));

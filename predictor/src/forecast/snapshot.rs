@@ -25,6 +25,22 @@ pub fn fixed(speed: f64) -> f32 {
     rounded
 }
 
+/// No speed, [`packed`].
+pub const NOTHING: i16 = i16::MIN;
+
+/// A [`fixed`] speed in two bytes.
+#[must_use]
+pub fn packed(speed: f32) -> i16 {
+    #[expect(clippy::cast_possible_truncation, reason = "within 16 bits")]
+    if speed.is_nan() { NOTHING } else { (speed * 128.0) as i16 }
+}
+
+/// The speed that was [`packed`].
+#[must_use]
+pub fn unpacked(speed: i16) -> f32 {
+    if speed == NOTHING { f32::NAN } else { f32::from(speed) / 128.0 }
+}
+
 /// A segment's newest windows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct History {

@@ -8,6 +8,7 @@
 //! | `network.rs` | which segments tell something about which |
 //! | `features.rs` | snapshots as rows of numbers |
 //! | `boosting/` | sums of regression trees |
+//! | `perceptron/` | a small neural network |
 //! | `model.rs` | a fitted model, and what it makes of rows |
 //! | `artifact.rs` | a model as bytes |
 //! | `series.rs` | speeds over time, gone through window by window |
@@ -27,6 +28,7 @@ pub mod linear;
 pub mod metrics;
 pub mod model;
 pub mod network;
+pub mod perceptron;
 pub mod profile;
 pub mod regression;
 pub mod residuals;

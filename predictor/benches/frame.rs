@@ -108,7 +108,7 @@ fn single(series: &Series, model: &Model) {
         &TimeZone::UTC.into(),
         &mut |_, calendar, snapshots, network| {
             let segments: Vec<_> = snapshots.iter().map(Option::as_ref).collect();
-            let frame = Frame { now: calendar.now, segments: &segments, network };
+            let frame = Frame::new(calendar.now, &segments, network, &model.segments);
             for (own, member) in segments.iter().zip(&model.segments) {
                 let began = Instant::now();
                 for (h, horizon) in model.horizons.iter().enumerate() {

@@ -246,8 +246,8 @@ impl Frames {
                 segments[index] = Some(snapshot);
             }
         }
-        let frame =
-            Frame { now: Slot::of(block.step, time), segments: &segments, network: digests.network(block.step) };
+        let now = Slot::of(block.step, time);
+        let frame = Frame::new(now, &segments, digests.network(block.step), &model.segments);
         let indices: Vec<Option<usize>> = block.segments.iter().map(|(id, _)| model.index(id)).collect();
         let (rows, estimates) = (&mut self.rows, &mut self.estimates);
         let of = |(h, horizon): (usize, &Horizon)| {

@@ -6,6 +6,9 @@
 //! | 4 | format, little-endian: [`FORMAT`] |
 //! | rest | zstd: features, horizons, segments |
 //!
+//! Format 1 has the first [`FORMAT_1_FEATURES`] features, and of each horizon the two sums of trees that forecast. Format 2
+//! says before the second of them which kind it is: 0, a sum of trees; 1, a perceptron.
+//!
 //! Numbers are little-endian; texts are a length byte and UTF-8. What was written once stays readable: a new format gets
 //! a new number and a reader of its own beside the old one.
 
@@ -13,19 +16,26 @@ use thiserror::Error;
 
 use super::boosting::Boosting;
 use super::features::{FEATURES, Facts, NAMES};
-use super::model::{Horizon, Member, Model};
+use super::model::{Horizon, Member, Model, Unusual};
 use super::network::{Link, Links};
 use super::packed::Packed;
+use super::perceptron::Perceptron;
 use super::residuals::Residuals;
 use crate::bytes::{Reader, Writer};
 
 const MAGIC: [u8; 8] = *b"TRFSPEED";
 /// The format that is written.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
+/// Features that models of format 1 know.
+const FORMAT_1_FEATURES: usize = 63;
 /// Levels above 3 save little and take long.
 const ZSTD_LEVEL: i32 = 3;
 /// Most bytes of an unpacked model: 50,000 segments.
 const MOST_BYTES: u64 = 4 << 30;
+
+/// What forecasts by how much a speed will be above what is usual.
+const TREES: u8 = 0;
+const PERCEPTRON: u8 = 1;
 
 /// Why bytes are no model.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
@@ -52,7 +62,18 @@ pub fn encode(model: &Model) -> std::io::Result<Vec<u8>> {
     out.u32(count(model.horizons.len()));
     for horizon in &model.horizons {
         out.u32(horizon.minutes);
-        [&horizon.change, &horizon.unusual, &horizon.spread].into_iter().for_each(|trees| trees.encode(&mut out));
+        horizon.change.encode(&mut out);
+        match &horizon.unusual {
+            Unusual::Trees(trees) => {
+                out.bytes(&[TREES]);
+                trees.encode(&mut out);
+            }
+            Unusual::Perceptron(perceptron) => {
+                out.bytes(&[PERCEPTRON]);
+                perceptron.encode(&mut out);
+            }
+        }
+        horizon.spread.encode(&mut out);
         horizon.residuals.counts.iter().for_each(|count| out.f32(*count));
     }
     let mut ids: Vec<(&str, usize)> = model.ids().collect();
@@ -73,43 +94,51 @@ pub fn encode(model: &Model) -> std::io::Result<Vec<u8>> {
 pub fn decode(bytes: &[u8]) -> Result<Model, ArtifactError> {
     let rest = bytes.strip_prefix(&MAGIC).ok_or(ArtifactError::Foreign)?;
     let (format, packed) = rest.split_first_chunk().ok_or(ArtifactError::Damaged("it ends within its header"))?;
-    match u32::from_le_bytes(*format) {
-        FORMAT => {}
+    let format = u32::from_le_bytes(*format);
+    let features = match format {
+        1 => FORMAT_1_FEATURES,
+        FORMAT => FEATURES,
         newer if newer > FORMAT => return Err(ArtifactError::Newer(newer)),
         _ => return Err(ArtifactError::Damaged("its format number is none")),
-    }
+    };
     let mut plain = Vec::new();
     let mut unpacked =
         zstd::Decoder::new(packed).map_err(|_| ArtifactError::Damaged("its zstd frame does not begin"))?;
     std::io::Read::read_to_end(&mut std::io::Read::take(&mut unpacked, MOST_BYTES), &mut plain)
         .map_err(|_| ArtifactError::Damaged("its zstd frame is broken"))?;
     let mut fields = Reader::plain(&plain);
-    check_features(&mut fields)?;
-    let model = decode_rest(&mut fields).ok_or(ArtifactError::Damaged("its contents do not fit together"))?;
+    check_features(&mut fields, features)?;
+    let model = decode_rest(&mut fields, format).ok_or(ArtifactError::Damaged("its contents do not fit together"))?;
     if !fields.is_empty() {
         return Err(ArtifactError::Damaged("something follows its end"));
     }
     Ok(model)
 }
 
-fn check_features(fields: &mut Reader<'_>) -> Result<(), ArtifactError> {
+fn check_features(fields: &mut Reader<'_>, known: usize) -> Result<(), ArtifactError> {
     let broken = ArtifactError::Damaged("its list of features is broken");
     let count = fields.u32().ok_or(broken.clone())?;
     for i in 0..count as usize {
         let name = fields.text().ok_or(broken.clone())?;
-        if NAMES.get(i) != Some(&name) {
+        if NAMES[..known].get(i) != Some(&name) {
             return Err(ArtifactError::Features(format!("number {i} is {name}")));
         }
     }
-    if count as usize == FEATURES { Ok(()) } else { Err(ArtifactError::Features(format!("there are {count}"))) }
+    if count as usize == known { Ok(()) } else { Err(ArtifactError::Features(format!("there are {count}"))) }
 }
 
-fn decode_rest(fields: &mut Reader<'_>) -> Option<Model> {
+fn decode_rest(fields: &mut Reader<'_>, format: u32) -> Option<Model> {
     let mut horizons = Vec::new();
     for _ in 0..fields.u32()? {
         let minutes = fields.u32()?;
-        let mut trees = || Boosting::decode(fields, FEATURES);
-        let (change, unusual, spread) = (trees()?, trees()?, trees()?);
+        let change = Boosting::decode(fields, FEATURES)?;
+        let kind = if format == 1 { TREES } else { fields.u8()? };
+        let unusual = match kind {
+            TREES => Unusual::Trees(Boosting::decode(fields, FEATURES)?),
+            PERCEPTRON => Unusual::Perceptron(Perceptron::decode(fields, FEATURES)?),
+            _ => return None,
+        };
+        let spread = Boosting::decode(fields, FEATURES)?;
         let mut residuals = Residuals::default();
         for count in &mut residuals.counts {
             *count = fields.f32().filter(|count| *count >= 0.0 && count.is_finite())?;
@@ -186,6 +215,21 @@ mod tests {
         assert_eq!(back.segments.len(), 3);
         assert_eq!((back.index("S1"), back.index("S9")), (model.index("S1"), None));
         assert_eq!(back.horizon(15).map(|h| &h.residuals), model.horizon(15).map(|h| &h.residuals));
+    }
+
+    #[test]
+    fn a_model_of_format_1_says_what_it_said() {
+        let model = decode(include_bytes!("goldens/v1/model.bin")).expect("what was written once");
+        // The columns that came later change nothing.
+        let row: Vec<f32> = (0..91_u8).map(|i| f32::from(i % 7) * 9.0 - 10.0).collect();
+        let said = model.horizons.iter().map(|horizon| {
+            let Unusual::Trees(unusual) = &horizon.unusual else { panic!("format 1 has trees only") };
+            (horizon.minutes, [&horizon.change, unusual, &horizon.spread].map(|trees| trees.predict(&row)))
+        });
+        let expected = [(15, [5.336_045_7, -0.173_977_6, 3.752_543]), (30, [0.980_161_85, 0.926_314_35, 3.396_650_3])];
+        assert_eq!(said.collect::<Vec<_>>(), expected);
+        assert_eq!((model.index("S1"), model.segments.len()), (Some(1), 3));
+        assert_eq!(decode(&encode(&model).expect("memory")), Ok(model));
     }
 
     #[test]

@@ -8,9 +8,10 @@ use super::STEP_MIN;
 use super::boosting::{Bins, Boosting, Settings, Table};
 use super::calendar::{LocalTime, Slot};
 use super::features::{FEATURES, Facts, Frame};
-use super::model::{Estimate, Horizon, LEAST_SPREAD_KMH, Member, Model, Rows};
+use super::model::{Estimate, Horizon, LEAST_SPREAD_KMH, Member, Model, PERCEPTRON_SHARE, Rows, Unusual, center};
 use super::network::{Edge, links};
 use super::packed::Packed;
+use super::perceptron::{self, Layers};
 use super::profile::{AllDates, Combined, Past, Profile};
 use super::residuals::Residuals;
 use super::series::Series;
@@ -25,6 +26,7 @@ pub struct Plan {
     /// … and those that follow, held out, on which errors are measured.
     pub held_out: Range<usize>,
     pub trees: Settings,
+    pub perceptron: perceptron::Settings,
     pub spread: Settings,
     /// Most rows of a horizon; of more, so many are drawn.
     pub most_rows: usize,
@@ -33,15 +35,15 @@ pub struct Plan {
 impl Plan {
     #[must_use]
     pub fn new(horizons: &[u32], fit: Range<usize>, held_out: Range<usize>) -> Self {
-        let trees = Settings::default();
+        let (trees, perceptron) = (Settings::default(), perceptron::Settings::default());
         let spread = Settings { trees: 60, seed: 2, ..trees.clone() };
-        Self { horizons: horizons.to_vec(), fit, held_out, trees, spread, most_rows: 1_500_000 }
+        Self { horizons: horizons.to_vec(), fit, held_out, trees, perceptron, spread, most_rows: 1_500_000 }
     }
 
     /// Trees that [`fit`] grows in all.
     #[must_use]
     pub fn trees(&self) -> usize {
-        self.horizons.len() * (2 * self.trees.trees + self.spread.trees)
+        self.horizons.len() * (self.trees.trees + self.spread.trees)
     }
 }
 
@@ -137,18 +139,25 @@ fn fit_horizon(
     let (rows, targets) = rows(series, &known.members, &pasts, windows, ahead, time, plan.most_rows);
     let bins = Bins::of(rows.features(), FEATURES);
     let table = Table::new(rows.features(), &bins);
-    let from = rows.into_from();
     let fit = |targets: Vec<f32>, settings: &Settings| Boosting::fit(&table, &bins, targets, settings, &|_| progress());
-    let ((change, left), (unusual, also_left)) = rayon::join(
-        || fit(targets.iter().zip(&from).map(|(target, (filled, _))| target - filled).collect(), &plan.trees),
+    let from = rows.from();
+    let ((change, left), (unusual, said)) = rayon::join(
+        || fit(targets.iter().zip(from).map(|(target, (filled, _))| target - filled).collect(), &plan.trees),
         || {
-            let other = Settings { seed: plan.trees.seed + 100, ..plan.trees.clone() };
-            fit(targets.iter().zip(&from).map(|(target, (_, usual))| target - usual).collect(), &other)
+            let targets: Vec<f32> = targets.iter().zip(from).map(|(target, (_, usual))| target - usual).collect();
+            let unusual = perceptron::fit(rows.features(), FEATURES, &targets, &plan.perceptron);
+            let mut said = Vec::new();
+            unusual.predict_all(rows.features(), &mut Layers::default(), &mut said);
+            (unusual, said)
         },
     );
-    // The forecast is halfway between both, and so is what they leave.
-    let errors = left.iter().zip(&also_left).map(|(a, b)| (0.5 * (a + b)).abs()).collect();
-    let (spread, _) = fit(errors, &plan.spread);
+    let errors = targets.iter().zip(rows.into_from()).zip(left.iter().zip(said));
+    // What is left of the change is what its trees did not say.
+    let error = |((target, from), (left, said)): ((&f32, (f32, f32)), (&f32, f32))| {
+        (target - center(from, target - from.0 - left, said, PERCEPTRON_SHARE)).abs()
+    };
+    let (spread, _) = fit(errors.map(error).collect(), &plan.spread);
+    let unusual = Unusual::Perceptron(unusual);
     let mut horizon = Horizon { minutes, change, unusual, spread, residuals: Residuals::default() };
     horizon.residuals = held_out_residuals(series, known, &horizon, slots, time, plan);
     horizon
@@ -169,7 +178,7 @@ pub fn rows<P: Past + Sync>(
     let horizons = [i64::try_from(ahead).expect("a few windows")];
     series.play(windows, pasts, &horizons, time, &mut |window, calendar, snapshots, network| {
         let segments: Vec<_> = snapshots.iter().map(Option::as_ref).collect();
-        let frame = Frame { now: calendar.now, segments: &segments, network };
+        let frame = Frame::new(calendar.now, &segments, network, members);
         for (segment, snapshot) in snapshots.iter().enumerate() {
             let target = series.speeds[segment].get(window + ahead).copied().unwrap_or(f32::NAN);
             let (Some(snapshot), false) = (snapshot, target.is_nan()) else { continue };

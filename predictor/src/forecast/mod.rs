@@ -9,6 +9,7 @@
 //! | `network.rs` | which segments tell something about which |
 //! | `features.rs` | snapshots as rows of numbers |
 //! | `boosting/` | sums of regression trees |
+//! | `perceptron/` | a small neural network |
 //! | `model.rs` | a fitted model, and what it makes of rows |
 //! | `artifact.rs` | a model as bytes |
 //! | `series.rs` | speeds over time, gone through window by window |
@@ -29,6 +30,7 @@ pub mod metrics;
 pub mod model;
 pub mod network;
 pub mod packed;
+pub mod perceptron;
 pub mod profile;
 pub mod regression;
 pub mod residuals;

@@ -1,5 +1,5 @@
-//! A fitted model: for each horizon the sum of trees that forecasts, the one that says how sure it is, and the errors it
-//! made on days it had not seen; and what it knows of each segment.
+//! A fitted model: for each horizon what forecasts, the sum of trees that says how sure it is, and the errors it made on
+//! days it had not seen; and what it knows of each segment.
 
 use std::collections::HashMap;
 
@@ -7,6 +7,7 @@ use super::boosting::{Boosting, Columns};
 use super::features::{FEATURES, Facts, Frame, append};
 use super::network::Links;
 use super::packed::Packed;
+use super::perceptron::{Layers, Perceptron};
 use super::residuals::Residuals;
 use super::snapshot::Snapshot;
 
@@ -29,11 +30,19 @@ pub struct Horizon {
     /// The change from now to the target, km/h.
     pub change: Boosting,
     /// The target less what is usual then, km/h.
-    pub unusual: Boosting,
+    pub unusual: Unusual,
     /// The absolute error of both that half of the forecasts stay below, km/h.
     pub spread: Boosting,
     /// Errors divided by the spread, of days that were held out.
     pub residuals: Residuals,
+}
+
+/// What forecasts by how much a speed will be above what is usual.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Unusual {
+    /// Of models of format 1.
+    Trees(Boosting),
+    Perceptron(Perceptron),
 }
 
 /// Where a model puts a speed, km/h, and its median absolute error there.
@@ -83,6 +92,7 @@ pub struct Rows {
     /// Speed now and what is usual at the target.
     from: Vec<(f32, f32)>,
     columns: Columns,
+    layers: Layers,
     sums: [Vec<f32>; 3],
 }
 
@@ -130,18 +140,36 @@ impl Rows {
         let [change, unusual, spread] = &mut self.sums;
         self.columns.fill(&self.features, FEATURES);
         horizon.change.predict_all(&self.columns, change);
-        horizon.unusual.predict_all(&self.columns, unusual);
+        let share = horizon.unusual.share();
+        match &horizon.unusual {
+            Unusual::Trees(trees) => trees.predict_all(&self.columns, unusual),
+            Unusual::Perceptron(perceptron) => perceptron.predict_all(&self.features, &mut self.layers, unusual),
+        }
         horizon.spread.predict_all(&self.columns, spread);
         into.clear();
         for ((from, spread), (change, unusual)) in self.from.iter().zip(spread).zip(change.iter().zip(unusual)) {
-            let center = center(*from, *change, *unusual);
+            let center = center(*from, *change, *unusual, share);
             into.push(Estimate { center, spread: spread.max(LEAST_SPREAD_KMH) });
         }
     }
 }
 
-/// Halfway between what both targets make of a row: each errs elsewhere.
+impl Unusual {
+    /// How much of the forecast it is; the rest is said by the change from now.
+    #[must_use]
+    pub fn share(&self) -> f32 {
+        match self {
+            Self::Trees(_) => 0.5,
+            Self::Perceptron(_) => PERCEPTRON_SHARE,
+        }
+    }
+}
+
+/// Chosen by cross-validation over days; a little more were better far ahead, a little less near.
+pub const PERCEPTRON_SHARE: f32 = 0.4;
+
+/// Between what both targets make of a row: each errs elsewhere.
 #[must_use]
-pub fn center((filled, usual): (f32, f32), change: f32, unusual: f32) -> f32 {
-    0.5 * ((filled + change) + (usual + unusual))
+pub fn center((filled, usual): (f32, f32), change: f32, unusual: f32, share: f32) -> f32 {
+    (1.0 - share) * (filled + change) + share * (usual + unusual)
 }

@@ -48,12 +48,12 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             loss: Loss::Absolute,
-            trees: 300,
+            trees: 250,
             leaves: 31,
-            learning_rate: 0.08,
+            learning_rate: 0.09,
             leaf_rows: 150,
             row_share: 0.5,
-            column_share: 0.375,
+            column_share: 0.25,
             seed: 1,
         }
     }

@@ -186,8 +186,8 @@ fn score(horizon_minutes: u32, errors: &crate::forecast::metrics::Errors) -> Sco
 }
 
 fn hyperparameters(trained: &Trained) -> Map<String, Value> {
-    let trees = &trained.plan.trees;
-    let numbers: [(&str, Value); 8] = [
+    let (trees, perceptron) = (&trained.plan.trees, &trained.plan.perceptron);
+    let numbers: [(&str, Value); 14] = [
         ("trees", trees.trees.into()),
         ("spread_trees", trained.plan.spread.trees.into()),
         ("leaves", trees.leaves.into()),
@@ -196,6 +196,12 @@ fn hyperparameters(trained: &Trained) -> Map<String, Value> {
         ("row_share", trees.row_share.into()),
         ("column_share", trees.column_share.into()),
         ("seed", trees.seed.into()),
+        ("perceptron_hidden", perceptron.hidden.into()),
+        ("perceptron_passes", perceptron.passes.into()),
+        ("perceptron_learning_rate", f64::from(perceptron.learning_rate).into()),
+        ("perceptron_weight_decay", f64::from(perceptron.weight_decay).into()),
+        ("perceptron_dropout", f64::from(perceptron.dropout).into()),
+        ("perceptron_seed", perceptron.seed.into()),
     ];
     numbers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

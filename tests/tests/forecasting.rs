@@ -6,16 +6,17 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use common::model::Prediction;
+use common::model::{Prediction, SpeedUnit};
 use common::store::{StoreOptions, open};
 use predictor::evaluate::Task;
 use predictor::forecast::artifact;
 use predictor::forecast::series::Series;
+use predictor::forecast::snapshot::fixed;
 use predictor::registry::Registry;
 use predictor::{Live, Settings, Slot};
 use serde_json::Value;
 use sqlx::{Connection as _, Row as _};
-use tests::Worker;
+use tests::{Worker, services};
 
 const DEADLINE: Duration = Duration::from_secs(300);
 const SENSORS: usize = 12;
@@ -80,8 +81,55 @@ fn what_is_published_is_what_an_evaluation_says() {
     let trained: Value = serde_json::from_str(&run(at, "traffic", &train(&start, &[]))).expect("JSON");
     assert_eq!((&trained["version"], &trained["promoted"]), (&"v1.0.0".into(), &true.into()), "{trained}");
 
-    let rest = start_of(TRAINED);
-    run(at, "traffic", &["replay", "rest.csv", "--start", &rest]);
+    run(at, "traffic", &["replay", "rest.csv", "--start", &start_of(TRAINED)]);
+    let first = START_MIN / 5 + i64::try_from(TRAINED).expect("small") + 1;
+    let columns = (0..SENSORS).map(|sensor| {
+        let of = |step: usize| {
+            if is_gap(sensor, step) { f32::NAN } else { speed(sensor, step) as f32 }
+        };
+        (format!("SEG_{sensor}").into(), (TRAINED..TRAINED + REPLAYED).map(of).collect())
+    });
+    let scored = forecasts_are_those_of_an_evaluation(at, &Series::new(first, columns.collect()));
+    assert!(scored > 9_000, "{scored}");
+}
+
+/// The real sensors: a model of five days of the week forecasts the last two.
+#[test]
+fn what_is_published_of_the_real_week_is_what_an_evaluation_says() {
+    const DAYS: usize = 5;
+    let Some(data) = services::data() else { return };
+    let directory = tempfile::tempdir().expect("a directory");
+    let at = directory.path();
+    let week = std::fs::read_to_string(data.join("los_speed.csv")).expect("readable");
+    let (header, rows) = week.split_once('\n').expect("a header");
+    let rows: Vec<&str> = rows.lines().collect();
+    let (known, rest) = rows.split_at(DAYS * DAY);
+    for (name, rows) in [("train.csv", known), ("rest.csv", rest)] {
+        std::fs::write(at.join(name), format!("{header}\n{}\n", rows.join("\n"))).expect("written");
+    }
+    run(at, "traffic", &["init"]);
+    let trained = run(at, "traffic", &train("2012-03-01T08:00", &["--unit", "mph"]));
+    let trained: Value = serde_json::from_str(&trained).expect("JSON");
+    assert_eq!((&trained["version"], &trained["promoted"]), (&"v1.0.0".into(), &true.into()), "{trained}");
+
+    run(at, "traffic", &["replay", "rest.csv", "--start", "2012-03-06T08:00", "--unit", "mph"]);
+    let start: jiff::Timestamp = "2012-03-06T08:00Z".parse().expect("a time");
+    let mut columns: Vec<(Box<str>, Vec<f32>)> =
+        header.split(',').map(|sensor| (format!("SEG_{}", sensor.trim()).into(), Vec::new())).collect();
+    for row in rest {
+        for ((_, speeds), cell) in columns.iter_mut().zip(row.split(',')) {
+            let mph: f64 = cell.trim().parse().expect("every reading is there");
+            speeds.push(fixed(SpeedUnit::Mph.to_kmh(mph)));
+        }
+    }
+    let series = Series::new(start.as_second() / 300 + 1, columns);
+    let scored = forecasts_are_those_of_an_evaluation(at, &series);
+    assert!(scored > 340_000, "{scored}");
+}
+
+/// Takes the replayed readings through aggregator and predictor: every forecast that is published, and the errors that the
+/// database counts, are those of an evaluation with the model that the registry holds. Returns how many were scored.
+fn forecasts_are_those_of_an_evaluation(at: &Path, series: &Series) -> u64 {
     run(at, "aggregator", &["--exit-at-end"]);
     run(at, "predictor", &["--exit-at-end"]);
     let published = run(at, "traffic", &["inspect", "topic", "traffic-predictions"]);
@@ -96,15 +144,6 @@ fn what_is_published_is_what_an_evaluation_says() {
         assert!(by_id.insert(prediction.prediction_id.to_string(), forecast).is_none(), "{text} is doubled");
     }
 
-    // The same day, evaluated with the model that the registry holds.
-    let first = START_MIN / 5 + i64::try_from(TRAINED).expect("small") + 1;
-    let columns = (0..SENSORS).map(|sensor| {
-        let of = |step: usize| {
-            if is_gap(sensor, step) { f32::NAN } else { speed(sensor, step) as f32 }
-        };
-        (format!("SEG_{sensor}").into(), (TRAINED..TRAINED + REPLAYED).map(of).collect())
-    });
-    let series = Series::new(first, columns.collect());
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let url = format!("file://{}", at.join("traffic-store").display());
     let store = open(&url, &StoreOptions::default()).expect("a store");
@@ -118,10 +157,10 @@ fn what_is_published_is_what_an_evaluation_says() {
         ..Live::default()
     }));
     let task = Task {
-        series: &series,
+        series,
         fitted: 0..DAY / 2,
-        fed: 0..REPLAYED,
-        scored: 0..REPLAYED,
+        fed: 0..series.windows(),
+        scored: 0..series.windows(),
         partitions: PARTITIONS,
         averaged: false,
     };
@@ -137,7 +176,6 @@ fn what_is_published_is_what_an_evaluation_says() {
         scored += 1;
     });
     let reports = reports.expect("predictions");
-    assert!(scored > 9_000, "{scored}");
     for report in &reports {
         assert!(report.model.mae < report.last_value.mae, "{report:?}");
     }
@@ -157,6 +195,7 @@ fn what_is_published_is_what_an_evaluation_says() {
         assert_eq!(u64::try_from(n).expect("a number"), expected_n, "{horizon} min");
         assert!((mae - expected_mae).abs() < 0.002, "{horizon} min: rows {mae}, evaluation {expected_mae}");
     }
+    scored
 }
 
 #[test]

@@ -14,6 +14,7 @@ use jiff::tz::TimeZone;
 use predictor::Settings;
 use predictor::forecast::STEP_MS;
 use predictor::forecast::calendar::LocalTime;
+use predictor::forecast::snapshot::fixed;
 
 use crate::replay::Unit;
 
@@ -110,8 +111,8 @@ impl WideArgs {
         }
         let windows = sums.first().map_or(0, Vec::len);
         ensure!(windows > 0, "{}: no row follows the header", what());
-        #[expect(clippy::cast_possible_truncation, reason = "speeds")]
-        let mean = |(sum, count): (f64, f64)| if count > 0.0 { (sum / count) as f32 } else { f32::NAN };
+        // As the predictor takes an aggregate in.
+        let mean = |(sum, count): (f64, f64)| fixed(sum / count);
         let columns = ids.into_iter().zip(sums).map(|(id, sums)| (id, sums.into_iter().map(mean).collect()));
         Ok(Wide { first, windows, columns: columns.collect() })
     }

@@ -151,12 +151,12 @@ fn fit_horizon(
             (unusual, said)
         },
     );
-    let errors = targets.iter().zip(rows.into_from()).zip(left.iter().zip(said));
     // What is left of the change is what its trees did not say.
-    let error = |((target, from), (left, said)): ((&f32, (f32, f32)), (&f32, f32))| {
-        (target - center(from, target - from.0 - left, said, PERCEPTRON_SHARE)).abs()
+    let of = |i: usize, from: (f32, f32)| {
+        (targets[i] - center(from, targets[i] - from.0 - left[i], said[i], PERCEPTRON_SHARE)).abs()
     };
-    let (spread, _) = fit(errors.map(error).collect(), &plan.spread);
+    let errors = rows.into_from().into_iter().enumerate().map(|(i, from)| of(i, from)).collect();
+    let (spread, _) = fit(errors, &plan.spread);
     let unusual = Unusual::Perceptron(unusual);
     let mut horizon = Horizon { minutes, change, unusual, spread, residuals: Residuals::default() };
     horizon.residuals = held_out_residuals(series, known, &horizon, slots, time, plan);

@@ -118,7 +118,7 @@ impl Profile {
         if at.date > hour.date {
             hour.bins.iter_mut().for_each(Bin::pass);
             hour.date = at.date;
-            hour.epoch_hour = i32::try_from(epoch_hour).expect("until the year 246,000");
+            hour.epoch_hour = i32::try_from(epoch_hour).unwrap_or(i32::MAX);
             hour.dates += 1;
         }
         if at.date == hour.date {
@@ -366,6 +366,13 @@ mod tests {
             (alone(&profile).mean_of_hours(hour, 24), alone(&profile).mean_of_hours(hour - 1, 24)),
             (Some(60.0), None)
         );
+    }
+
+    #[test]
+    fn a_time_that_can_not_be_is_no_reason_to_die() {
+        let mut profile = Profile::default();
+        profile.put(slot(MONDAY, 144), i64::MAX, 50.0, None);
+        assert_eq!(mean(&profile, MONDAY + 7, 144), Some(50.0));
     }
 
     #[test]

@@ -117,7 +117,9 @@ impl Perceptron {
         let from = into.len();
         append_plain(row, into);
         for (input, (mean, factor)) in into[from..].iter_mut().zip(self.means.iter().zip(&self.factors)) {
-            *input = ((*input - mean) * factor).clamp(-FAR, FAR);
+            let spreads = (*input - mean) * factor;
+            // What nobody knows is as it is on average.
+            *input = if spreads.is_nan() { 0.0 } else { spreads.clamp(-FAR, FAR) };
         }
         into.resize(from + self.shape.inputs(), 0.0);
     }
@@ -232,6 +234,20 @@ mod tests {
             perceptron.predict_all(row, &mut layers, &mut one);
             assert_eq!(one, [*together]);
         }
+    }
+
+    #[test]
+    fn what_is_not_known_is_as_on_average() {
+        let (features, targets) = data(300);
+        let perceptron = fit(&features, FEATURES, &targets, &Settings::default());
+        let (mut layers, mut said) = (Layers::default(), Vec::new());
+        let mut row = features[..FEATURES].to_vec();
+        row[3] = f32::NAN;
+        perceptron.predict_all(&row, &mut layers, &mut said);
+        let with_nan = said.clone();
+        row[3] = perceptron.means[3];
+        perceptron.predict_all(&row, &mut layers, &mut said);
+        assert!(said[0].is_finite() && said == with_nan, "{said:?} {with_nan:?}");
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Frames {
         let Some(block) = digests.block(self.partition, step) else { return };
         self.notice(at_work);
         for h in 0..self.horizons.len() {
-            self.score(h, step, block, digests);
+            self.score(h, step, block, digests, at_work);
         }
         for horizon in &mut self.horizons {
             horizon.regression.fade();
@@ -274,13 +274,17 @@ impl Frames {
             let (rows, fitted) = (estimates.iter().flatten().count(), model.horizon(horizon.minutes));
             if let Some(fitted) = fitted.filter(|_| rows > 0) {
                 #[expect(clippy::cast_precision_loss, reason = "a number of segments")]
-                horizon.model_residuals.get_or_insert_with(|| fitted.residuals.as_if_steady(rows as f64));
+                let known = model.segments.len() as f64;
+                horizon.model_residuals.get_or_insert_with(|| fitted.residuals.thinned(known, rows as f64));
             }
         }
     }
 
     /// Compares what was forecast for this window with what it became, and learns from it.
-    fn score(&mut self, h: usize, step: i64, truth: &Block, digests: &Digests) {
+    fn score(&mut self, h: usize, step: i64, truth: &Block, digests: &Digests, at_work: &AtWork) {
+        // Of windows that a model has seen its forecasts are better than they will be.
+        let unseen = |live: &Option<Arc<Live>>| live.as_ref().is_none_or(|live| step > live.seen_until);
+        let (unseen, unseen_by_both) = (unseen(&at_work.live), unseen(&at_work.live) && unseen(&at_work.challenger));
         let horizon = &mut self.horizons[h];
         let from = step - horizon.steps();
         let (Some(sent), Some(block)) = (self.sent.get(&from), digests.block(self.partition, from)) else { return };
@@ -298,16 +302,19 @@ impl Frames {
             let (fallback, regression) = (f64::from(made.fallback), f64::from(made.regression));
             let residual = speed - center;
             horizon.residuals.add(residual / expected);
-            if let Some(residuals) = horizon.model_residuals.as_mut().filter(|_| !model.is_nan()) {
+            let by_model = !model.is_nan();
+            if let Some(residuals) = horizon.model_residuals.as_mut().filter(|_| by_model && unseen) {
                 residuals.add((speed - model) / model_expected);
             }
             let (error, persistence_error) = ((speed - f64::from(made.published)).abs(), (speed - filled).abs());
             horizon.score.add(error, persistence_error);
-            horizon.confidence[usize::from(!model.is_nan())].add(f64::from(made.said), error <= CLOSE_KMH);
-            if sent.by == self.model && !model.is_nan() {
+            if unseen || !by_model {
+                horizon.confidence[usize::from(by_model)].add(f64::from(made.said), error <= CLOSE_KMH);
+            }
+            if unseen && by_model && sent.by == self.model {
                 horizon.recent.add(error, persistence_error);
             }
-            if sent.challenger == self.challenger && !made.challenger.is_nan() {
+            if unseen_by_both && sent.challenger == self.challenger && !made.challenger.is_nan() {
                 horizon.duel.add(error, (speed - f64::from(made.challenger)).abs());
             }
             spread += residual.abs();

@@ -10,6 +10,9 @@ pub struct Live {
     /// As messages say it: `v1.2.0`.
     pub version: Box<str>,
     pub model: Model,
+    /// The last step that it was fitted to or that its errors were measured on: how well it forecasts up to there tells
+    /// nothing.
+    pub seen_until: i64,
     /// What it did on the days held out; empty if nobody asks.
     pub held_out: Vec<HeldOut>,
 }

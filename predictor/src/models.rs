@@ -74,7 +74,8 @@ impl Models {
             Ok(model) => {
                 let (segments, before) = (model.segments.len(), self.slot.get());
                 let held_out = held_out(&loaded.metadata);
-                self.slot.put(Some(Live { version: version.to_string().into(), model, held_out }));
+                let seen_until = loaded.metadata.seen_until();
+                self.slot.put(Some(Live { version: version.to_string().into(), model, seen_until, held_out }));
                 in_use(before.as_deref().map(|live| &*live.version), &version.to_string());
                 metrics::counter!("traffic_models_taken_total").increment(1);
                 tracing::info!(%version, segments, "model {version} forecasts from the next window on: {segments} segments");

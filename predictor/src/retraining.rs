@@ -249,7 +249,7 @@ impl<'p> Retraining<'p> {
         held_out: Option<f64>,
         now_ms: i64,
     ) -> Result<Phase, Failed> {
-        let (_, bytes) = self.process.runtime().block_on(self.registry.load(version))?;
+        let (metadata, bytes) = self.process.runtime().block_on(self.registry.load(version))?;
         let model = match crate::forecast::artifact::decode(&bytes) {
             Ok(model) => model,
             Err(error) => {
@@ -257,7 +257,8 @@ impl<'p> Retraining<'p> {
                 return Ok(self.wait(now_ms));
             }
         };
-        self.slot.put_challenger(Some(Live { version: version.to_string().into(), model, held_out: Vec::new() }));
+        let (by, seen_until) = (version.to_string().into(), metadata.seen_until());
+        self.slot.put_challenger(Some(Live { version: by, model, seen_until, held_out: Vec::new() }));
         self.window.ask(Some(version));
         tracing::info!(%version, "{version} forecasts beside what is published, to be compared");
         Ok(Phase::Shadow { version, champion, since_ms: now_ms, held_out })

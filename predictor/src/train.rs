@@ -111,7 +111,8 @@ impl Training<'_> {
             averaged: false,
         };
         let slot = Slot::default();
-        slot.put(Some(Live { version: "v0.0.0".into(), model, ..Live::default() }));
+        let seen_until = self.series.step(held_out.start) - 1;
+        slot.put(Some(Live { version: "v0.0.0".into(), model, seen_until, ..Live::default() }));
         let on_window = || {
             done.set(done.get() + 1);
             progress(Stage::Scoring, done.get(), all);

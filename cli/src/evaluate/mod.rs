@@ -136,7 +136,8 @@ pub fn run(args: &EvaluateArgs, process: &Process) -> Result<()> {
     };
     let settings = Settings { horizons, time, frozen: !args.online, ..Settings::default() };
     let slot = Slot::default();
-    slot.put(Some(Live { version: "v0.0.0".into(), model, ..Live::default() }));
+    let seen_until = series.step(split.held_out.end) - 1;
+    slot.put(Some(Live { version: "v0.0.0".into(), model, seen_until, ..Live::default() }));
     let windows = bar(fed.len() as u64, "{msg} {wide_bar} {pos}/{len} windows, {eta} left");
     windows.set_message("scoring");
     let mut plots = args

@@ -8,8 +8,8 @@ use common::model::QUANTILES;
 const SIDE: usize = 100;
 pub const BINS: usize = 2 * SIDE + 1;
 const WIDTH: f64 = 0.040_946_225_05;
-/// Weight of a count after one window: 1/e in three days.
-const KEEP: f64 = 1.0 - 1.0 / 864.0;
+/// Weight of a count after one window: 1/e in two days.
+pub const KEEP: f64 = 1.0 - 1.0 / 576.0;
 /// Residuals that a Laplace distribution stands for before there are any.
 const PRIOR: f64 = 100.0;
 
@@ -41,12 +41,14 @@ impl Residuals {
         self.counts[bin_of(normalised)] += 1.0;
     }
 
-    /// The same distribution, counting as much as `rows` residuals a window do in the long run.
+    /// Of what was counted at `known` residuals a window, as much as `rows` a window are: those of as many windows, and of
+    /// no more than count in the long run.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "a count")]
-    pub fn as_if_steady(&self, rows: f64) -> Self {
+    pub fn thinned(&self, known: f64, rows: f64) -> Self {
         let all: f64 = self.counts.iter().map(|count| f64::from(*count)).sum();
-        let scale = rows / (1.0 - KEEP) / all;
+        let windows = (all / known).min(1.0 / (1.0 - KEEP));
+        let scale = rows * windows / all;
         Self { counts: self.counts.map(|count| (f64::from(count) * scale) as f32) }
     }
 
@@ -141,6 +143,18 @@ mod tests {
         }
         let quantiles = residuals.distribution().quantiles();
         assert!((quantiles[4] + 1.0).abs() < 0.1 && (quantiles[14] + 1.0).abs() < 0.1, "{quantiles:?}");
+    }
+
+    #[test]
+    fn what_was_measured_before_counts_as_many_windows_as_it_was_measured_in() {
+        let mut few = Residuals::default();
+        (0..10_000).for_each(|i| few.add(f64::from(i % 7)));
+        let all = |residuals: &Residuals| residuals.counts.iter().map(|count| f64::from(*count)).sum::<f64>();
+        // 10,000 residuals and the prior, of 100 segments: 101 windows; of 5 segments: more than count.
+        assert!((all(&few.thinned(100.0, 30.0)) - 101.0 * 30.0).abs() < 1.0);
+        assert!((all(&few.thinned(5.0, 30.0)) - 576.0 * 30.0).abs() < 1.0);
+        let (before, after) = (few.distribution().quantiles(), few.thinned(100.0, 30.0).distribution().quantiles());
+        assert!(before.iter().zip(after).all(|(before, after)| (before - after).abs() < 1e-4), "{before:?} {after:?}");
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! How often forecasts came true, by how probable that was said to be; and what is to be said, given that.
 
+use crate::forecast::residuals::KEEP;
+
 /// Tenths of probability.
 const BINS: usize = 10;
 /// Forecasts that a bin is believed to have said rightly before there are any.
 const PRIOR: f64 = 200.0;
-/// Weight of a count after one window: 1/e in three days, as residuals.
-const KEEP: f64 = 1.0 - 1.0 / 864.0;
 
 /// Sums of a tenth.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

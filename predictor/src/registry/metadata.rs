@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::document::{self, FORMAT, encode};
 use super::{Flaw, RegistryError, Version};
+use crate::forecast::STEP_MS;
 
 /// The one model that there is: the speed of road segments.
 pub const MODEL_NAME: &str = "speed";
@@ -159,6 +160,12 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Metadata {
+    /// The last step that the model was fitted to or its errors were measured on.
+    #[must_use]
+    pub fn seen_until(&self) -> i64 {
+        self.description.training_data.last.max(self.description.held_out_data.last) / STEP_MS
+    }
+
     /// Of a model that gets `version`.
     ///
     /// # Errors

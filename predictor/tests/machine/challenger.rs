@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use predictor::Live;
 
-use crate::exactly_once::{feed, model, settings, undisturbed, with_model};
+use crate::exactly_once::{START, STEPS, feed, model, settings, undisturbed, with_model};
 
 fn challenger(version: &str) -> Live {
     Live { version: version.into(), model: model().model.clone(), ..Live::default() }
@@ -63,9 +63,28 @@ fn what_is_known_of_a_models_errors_survives_a_restart_and_not_another_model() {
     assert!(other.scored < 30.0, "forecasts of v1.2.3 are none of v2.0.0: {other:?}");
 }
 
+#[test]
+fn what_a_model_says_of_windows_that_it_has_seen_proves_nothing() {
+    let scored = |published: i64, challenger_seen: i64| {
+        let mut cluster = with_model(1);
+        let seen = |steps: i64, version: &str| Live { seen_until: START + steps, ..challenger(version) };
+        cluster.model.put(Some(seen(published, "v1.2.3")));
+        cluster.model.put_challenger(Some(seen(challenger_seen, "v1.3.0")));
+        feed(&mut cluster);
+        cluster.finish();
+        (cluster.recent().scored, cluster.duel("v1.3.0").scored, cluster.forecasts().count())
+    };
+    let (recent, duel, published) = scored(0, 0);
+    assert!(recent > 500.0 && duel > 500.0);
+    let half = scored(STEPS / 2, 0);
+    assert!(half.0 > 100.0 && half.0 < 0.7 * recent && half.1 < 0.7 * duel && half.2 == published, "{half:?}");
+    assert_eq!(scored(0, STEPS / 2), (recent, half.1, published));
+    assert_eq!(scored(STEPS, STEPS), (0.0, 0.0, published));
+}
+
 /// Windows that follow those of [`feed`].
 fn feed_on(cluster: &mut crate::cluster::Cluster, steps: std::ops::Range<i64>) {
-    for step in steps.map(|step| crate::exactly_once::START + step) {
+    for step in steps.map(|step| START + step) {
         for s in 0..4_i64 {
             let segment = format!("S{s}");
             let speed = 60.0 + f64::from(i32::try_from((step * 7 + s * 13) % 37).expect("small"));

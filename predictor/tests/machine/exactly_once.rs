@@ -13,7 +13,7 @@ use proptest::prelude::*;
 pub const START: i64 = 5_900_000;
 const PARTITIONS: usize = 3;
 const SEGMENTS: usize = 7;
-const STEPS: i64 = 40;
+pub const STEPS: i64 = 40;
 
 /// Speeds that rise and fall, with gaps, a correction now and then, and a partition without segments.
 pub fn feed(cluster: &mut Cluster) {

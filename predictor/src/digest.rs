@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::bytes::{Reader, Writer};
+use crate::forecast::STEP_MS;
 use crate::forecast::features::Network;
 use crate::forecast::series::NETWORK_CHANGE;
 use crate::forecast::snapshot::{Ahead, Snapshot, fixed};
@@ -146,7 +147,21 @@ struct Told {
 
 impl Told {
     fn block(&self) -> Option<&Arc<Block>> {
-        self.read.get_or_init(|| Block::decode(&self.bytes).map(Arc::new)).as_ref()
+        let read = || {
+            let block = Block::decode(&self.bytes).map(Arc::new);
+            if let (None, Some((partition, step))) = (&block, Block::place(&self.bytes)) {
+                metrics::counter!("traffic_digests_refused_total").increment(1);
+                tracing::error!(
+                    partition,
+                    step,
+                    "predictor-digest: what partition {partition} tells of the window that ends at {} s is cut off: its segments \
+                     get no forecast there. Something else than the predictor has written to the topic",
+                    step.saturating_mul(STEP_MS) / 1_000
+                );
+            }
+            block
+        };
+        self.read.get_or_init(read).as_ref()
     }
 }
 

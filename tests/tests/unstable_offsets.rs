@@ -116,6 +116,9 @@ fn a_worker_goes_on_from_its_changelog_where_the_group_does_not_tell() {
     let stranger = hold_unstable(&kafka, &group, &topic);
     let mut worker = aggregator();
     scene.run("traffic", &["replay", &files[1]]);
+    let mut lag = scene.start("traffic", &["lag", "--group", "aggregator"]);
+    assert!(!lag.wait(DEADLINE).success(), "nobody knows how far the group is: {}", lag.output());
+    assert!(lag.log().contains("restart that broker"), "{}", lag.log());
     let said = worker.wait_for_log(TAKEOVER, "reading on from the place");
     assert!(said.contains(&group) && said.contains("restart that broker"), "{said}");
     worker.wait_for_log(DEADLINE, "partitions taken over");

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use common::stream::{Log, TopicPartition};
+use common::stream::{Log, LogError, TopicPartition};
 use serde::Serialize;
 
 use crate::flow::Reading;
@@ -70,9 +70,18 @@ pub fn run(args: &LagArgs, log: &dyn Log, readings: &[Reading]) -> Result<()> {
 /// Beyond this many offsets the difference of offsets is exact enough.
 const COUNTED: i64 = 100_000;
 
+/// So often a transaction may be about to change an offset: the log waits a moment each time.
+const ASKED: usize = 5;
+
+fn committed(log: &dyn Log, group: &str, at: &TopicPartition) -> Result<Option<i64>, LogError> {
+    let mut answers = (0..ASKED).map(|_| log.committed(group, std::slice::from_ref(at)));
+    let stable = answers.find(|answer| !matches!(answer, Err(LogError::Unstable(_))));
+    Ok(stable.unwrap_or_else(|| log.committed(group, std::slice::from_ref(at)))?[0])
+}
+
 fn row(log: &dyn Log, group: &str, topic: &str, partition: u32) -> Result<Row> {
     let at = TopicPartition::new(topic, partition);
-    let committed = log.committed(group, std::slice::from_ref(&at))?[0];
+    let committed = committed(log, group, &at)?;
     let ends = log.ends(&at)?;
     let from = committed.unwrap_or(ends.first).max(ends.first);
     let offsets = (ends.stable - from).max(0);

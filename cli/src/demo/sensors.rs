@@ -69,7 +69,7 @@ impl Sensors {
             match self.session(stop) {
                 Ok(()) => return Ok(()),
                 Err(error) => match error.downcast_ref::<LogError>() {
-                    Some(LogError::Retry(why) | LogError::Fenced(why)) => {
+                    Some(LogError::Retry(why) | LogError::Unstable(why) | LogError::Fenced(why)) => {
                         warn!(error = %why, "the sensors lost the log; trying again");
                         std::thread::sleep(Duration::from_millis(500));
                     }

@@ -88,7 +88,7 @@ impl View {
             match self::lag(log, &process.config) {
                 Ok(now) => lag = now,
                 // An open transaction is about to change an offset: the next frame will know.
-                Err(LogError::Retry(_)) => {}
+                Err(LogError::Unstable(_) | LogError::Retry(_)) => {}
                 Err(error) => trouble = Some(error.to_string()),
             }
             let around = Around {

@@ -80,7 +80,7 @@ impl From<StoreError> for ArchiveError {
 impl From<LogError> for ArchiveError {
     fn from(error: LogError) -> Self {
         match error {
-            LogError::Retry(text) | LogError::Fenced(text) => Self::Retry(text),
+            LogError::Retry(text) | LogError::Unstable(text) | LogError::Fenced(text) => Self::Retry(text),
             LogError::Fatal(text) => Self::Fatal(text),
         }
     }

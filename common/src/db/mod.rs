@@ -72,7 +72,7 @@ impl From<DbError> for ProjectionError {
 impl From<LogError> for ProjectionError {
     fn from(error: LogError) -> Self {
         match error {
-            LogError::Retry(text) | LogError::Fenced(text) => Self::Retry(text),
+            LogError::Retry(text) | LogError::Unstable(text) | LogError::Fenced(text) => Self::Retry(text),
             LogError::Fatal(text) => Self::Fatal(text),
         }
     }

@@ -253,6 +253,9 @@ pub enum LogError {
     /// The session is lost or its transaction must be given up: join again after a pause, restore, re-read.
     #[error("{0}")]
     Retry(String),
+    /// A transaction is about to change the offsets that were asked for: ask again, nothing is lost.
+    #[error("{0}")]
+    Unstable(String),
     /// Another session took this one's place: join again at once, restore, re-read.
     #[error("{0}")]
     Fenced(String),
@@ -320,7 +323,7 @@ pub trait Log: Send + Sync {
     fn ends(&self, at: &TopicPartition) -> Result<Ends, LogError>;
 
     /// A group's committed offsets, *stable* ones: an offset that an undecided transaction is about to
-    /// change is an error (`Retry`), never the old value.
+    /// change is an error (`Unstable`, after a second at most), never the old value.
     fn committed(&self, group: &str, at: &[TopicPartition]) -> Result<Vec<Option<i64>>, LogError>;
 
     /// Committed records of one partition from `from` (or the first kept) up to the end as it is met.
@@ -365,7 +368,8 @@ pub trait Member: Send {
     /// Writes a record in the open transaction, beginning one if there is none.
     fn send(&mut self, record: &Outgoing<'_>) -> Result<(), LogError>;
 
-    /// Commits the open transaction, if any, together with these offsets (the next ones to read).
+    /// Commits the open transaction, if any, together with these offsets (the next ones to read). The group is given
+    /// them only once every record of the transaction is in the log.
     fn commit(&mut self, offsets: &[(TopicPartition, i64)]) -> Result<(), LogError>;
 
     /// Gives the open transaction up, if any.

@@ -24,8 +24,8 @@ const GATHER: Duration = Duration::from_millis(2);
 /// For how long a machine that has read everything and still waits for others is given time.
 const PATIENCE_MS: i64 = 15_000;
 
-/// A restoration that waits longer for an undecided transaction waits for one that nobody will decide: the log gives up
-/// our own after 18 s at most.
+/// A restoration that waits longer for a transaction waits for one that nobody will decide, or whose end the broker has
+/// lost sight of: the log gives up our own after 18 s at most.
 const UNDECIDED_MS: i64 = 20_000;
 
 /// Records older than this are a backlog.
@@ -56,6 +56,7 @@ pub struct Runner<M> {
     pause_ms: i64,
     backoff_ms: i64,
     assigned: bool,
+    taken_at_ms: i64,
     restoring: Vec<Restore>,
     /// Since when restoring waits for a transaction, or since when that was last complained of.
     undecided_since_ms: Option<i64>,
@@ -106,6 +107,7 @@ impl<M: Machine> Runner<M> {
             pause_ms: 0,
             backoff_ms: BACKOFF_FIRST_MS,
             assigned: false,
+            taken_at_ms: i64::MIN,
             restoring: Vec::new(),
             undecided_since_ms: None,
             starts: Vec::new(),
@@ -308,15 +310,16 @@ impl<M: Machine> Runner<M> {
             self.restoring.push(Restore::new(number, &inputs, self.topology.changelog.as_deref()));
         }
         self.assigned = true;
+        self.taken_at_ms = self.clock.now_ms();
         if self.restoring.is_empty() { self.begin() } else { Ok(()) }
     }
 
     fn restore(&mut self) -> Result<Step, LogError> {
         while let Some(next) = self.restoring.last_mut() {
-            let group = &self.topology.membership.application_id;
-            let Some(starts) = next.advance(self.log.as_ref(), group, &mut self.machine)? else {
+            let (group, now_ms) = (&self.topology.membership.application_id, self.clock.now_ms());
+            let overdue = has_passed(UNDECIDED_MS, self.taken_at_ms, now_ms);
+            let Some(starts) = next.advance(self.log.as_ref(), group, &mut self.machine, overdue)? else {
                 // The last owner's transaction is undecided; go on answering the group meanwhile.
-                let now_ms = self.clock.now_ms();
                 let since_ms = *self.undecided_since_ms.get_or_insert(now_ms);
                 if has_passed(UNDECIDED_MS, since_ms, now_ms) {
                     self.undecided_since_ms = Some(now_ms);
@@ -357,7 +360,9 @@ impl<M: Machine> Runner<M> {
         info!(partitions = ?self.held.keys().collect::<Vec<_>>(), "partitions taken over");
         self.backoff_ms = BACKOFF_FIRST_MS;
         (self.observer)(Notice::Ready { machine: &self.machine });
-        Ok(())
+        // Where we do not stand on the group's own offsets they are committed at once: if its coordinator has lost sight of
+        // a commit under our name, this one mends that.
+        if self.held.values().any(|held| held.moved.contains(&true)) { self.commit() } else { Ok(()) }
     }
 
     /// Partitions are taken from us: commit what we did, then let go.
@@ -440,7 +445,7 @@ impl<M: Machine> Runner<M> {
                 self.pause_ms = 0;
                 warn!(%error, "fenced; joining again");
             }
-            LogError::Retry(_) => {
+            LogError::Retry(_) | LogError::Unstable(_) => {
                 (self.lost_at_ms, self.pause_ms) = (self.clock.now_ms(), self.backoff_ms);
                 warn!(%error, retry_in_ms = self.backoff_ms, "session lost; joining again after a pause");
                 self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_LAST_MS);

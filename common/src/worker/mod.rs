@@ -219,7 +219,7 @@ impl Process {
             match work() {
                 Ok(done) => return Ok(Some(done)),
                 Err(LogError::Fatal(why)) => return Err(Failure(why)),
-                Err(LogError::Retry(why) | LogError::Fenced(why)) => {
+                Err(LogError::Retry(why) | LogError::Unstable(why) | LogError::Fenced(why)) => {
                     tracing::warn!(error = why, retry_in_s = pause.as_secs_f64(), "{why}; trying again");
                     component.not_ready(why);
                 }

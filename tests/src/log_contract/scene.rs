@@ -232,7 +232,7 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 pub fn retrying<T>(what: &str, mut act: impl FnMut() -> Result<T, LogError>) -> T {
     eventually(what, || match act() {
         Ok(done) => Some(done),
-        Err(LogError::Retry(_)) => None,
+        Err(LogError::Retry(_) | LogError::Unstable(_)) => None,
         Err(error) => panic!("{what}: {error}"),
     })
 }

@@ -13,6 +13,8 @@ pub struct SeededFaults {
     rarity: u64,
     /// One transaction in so many becomes visible at once.
     prompt: u64,
+    /// The coordinator loses sight of one commit in so many.
+    sightless: u64,
     /// A partition number that is slow in this history.
     slow: Option<u32>,
     streams: Vec<Streams>,
@@ -25,6 +27,7 @@ struct Streams {
     hash: u64,
     calls: [u64; Point::ALL.len()],
     markers: u64,
+    commits: u64,
     choices: u64,
 }
 
@@ -37,7 +40,8 @@ impl SeededFaults {
         let number = u32::try_from(chance.below(u64::from(partitions))).expect("below a u32");
         let shown = || format!("partition {number} is slow");
         let is_slow = is_slow && schedule.strikes("slow partition".to_owned(), 0, Strike::SlowPartition, shown);
-        Self { seed, rarity, prompt, slow: is_slow.then_some(number), streams: Vec::new(), schedule }
+        let sightless = [20, 100, 1000][chance.index(3)];
+        Self { seed, rarity, prompt, sightless, slow: is_slow.then_some(number), streams: Vec::new(), schedule }
     }
 
     fn streams(&mut self, process: &str) -> &mut Streams {
@@ -48,6 +52,7 @@ impl SeededFaults {
                 hash: stream(process),
                 calls: [0; Point::ALL.len()],
                 markers: 0,
+                commits: 0,
                 choices: 0,
             });
             self.streams.len() - 1
@@ -90,6 +95,18 @@ impl Faults for SeededFaults {
         }
         let shown = || format!("{process}: the markers of transaction {draw} come late");
         self.schedule.strikes(format!("{process} markers"), draw, Strike::LateMarkers, shown)
+    }
+
+    fn loses_sight(&mut self, process: &str) -> bool {
+        let (seed, sightless) = (self.seed, self.sightless);
+        let streams = self.streams(process);
+        streams.commits += 1;
+        let draw = streams.commits;
+        if !Chance::of(seed, streams.hash ^ 0x1057, draw).one_in(sightless) {
+            return false;
+        }
+        let shown = || format!("{process}: the group's coordinator loses sight of its commit {draw}");
+        self.schedule.strikes(format!("{process} commits"), draw, Strike::LostSight, shown)
     }
 
     fn delays_fetch(&mut self, process: &str, at: &TopicPartition) -> bool {

@@ -2,6 +2,7 @@
 //! them is in production code.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aggregator::Aggregator;
@@ -27,16 +28,19 @@ pub enum Bug {
     Unfenced,
     /// A changelog is read to its last stable offset, and nobody waits for what is undecided.
     RestoredToStable,
+    /// The same, only where the group's offsets are unstable and the changelog alone says where to read on.
+    PlaceOfStable,
 }
 
 impl Bug {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::OffsetsBeforeOutput,
         Self::StateOutsideTransaction,
         Self::WallClockWatermark,
         Self::ForgottenHashes,
         Self::Unfenced,
         Self::RestoredToStable,
+        Self::PlaceOfStable,
     ];
 
     /// Plays one history of the aggregator with this bug.
@@ -45,14 +49,11 @@ impl Bug {
     /// What was wrong: that is what is hoped for.
     pub fn play(self, play: &Play) -> Result<Summary, Failure> {
         let stage = match self {
-            Self::OffsetsBeforeOutput => {
-                Stage { wrap: |log| Arc::new(Skewed { log, how: How::OffsetsFirst }), fences: true }
-            }
-            Self::StateOutsideTransaction => {
-                Stage { wrap: |log| Arc::new(Skewed { log, how: How::StateAtOnce }), fences: true }
-            }
-            Self::RestoredToStable => {
-                Stage { wrap: |log| Arc::new(Skewed { log, how: How::StableIsHigh }), fences: true }
+            Self::OffsetsBeforeOutput => Stage { wrap: |log| Skewed::wrap(log, How::OffsetsFirst), fences: true },
+            Self::StateOutsideTransaction => Stage { wrap: |log| Skewed::wrap(log, How::StateAtOnce), fences: true },
+            Self::RestoredToStable => Stage { wrap: |log| Skewed::wrap(log, How::StableIsHigh), fences: true },
+            Self::PlaceOfStable => {
+                Stage { wrap: |log| Skewed::wrap(log, How::StableIsHighWhileUnstable), fences: true }
             }
             Self::Unfenced => Stage { fences: false, ..Stage::default() },
             Self::WallClockWatermark | Self::ForgottenHashes => Stage::default(),
@@ -72,12 +73,21 @@ enum How {
     OffsetsFirst,
     StateAtOnce,
     StableIsHigh,
+    StableIsHighWhileUnstable,
 }
 
 /// A log whose clients do one thing wrong.
 struct Skewed {
     log: Arc<dyn Log>,
     how: How,
+    /// Whether the offsets that were asked for last were unstable.
+    unstable: AtomicBool,
+}
+
+impl Skewed {
+    fn wrap(log: Arc<dyn Log>, how: How) -> Arc<dyn Log> {
+        Arc::new(Self { log, how, unstable: AtomicBool::new(false) })
+    }
 }
 
 impl Log for Skewed {
@@ -91,11 +101,18 @@ impl Log for Skewed {
 
     fn ends(&self, at: &TopicPartition) -> Result<Ends, LogError> {
         let ends = self.log.ends(at)?;
-        Ok(if self.how == How::StableIsHigh { Ends { high: ends.stable, ..ends } } else { ends })
+        let is_skewed = match self.how {
+            How::StableIsHigh => true,
+            How::StableIsHighWhileUnstable => self.unstable.load(Ordering::Relaxed),
+            How::OffsetsFirst | How::StateAtOnce => false,
+        };
+        Ok(if is_skewed { Ends { high: ends.stable, ..ends } } else { ends })
     }
 
     fn committed(&self, group: &str, at: &[TopicPartition]) -> Result<Vec<Option<i64>>, LogError> {
-        self.log.committed(group, at)
+        let committed = self.log.committed(group, at);
+        self.unstable.store(matches!(committed, Err(LogError::Unstable(_))), Ordering::Relaxed);
+        committed
     }
 
     fn read(&self, at: &TopicPartition, from: Option<i64>) -> Result<Box<dyn Reader>, LogError> {
@@ -158,7 +175,7 @@ impl Member for SkewedMember {
                 Ok(())
             }
             How::StateAtOnce if record.topic == self.changelog => self.producer.send(record),
-            How::StateAtOnce | How::StableIsHigh => self.member.send(record),
+            How::StateAtOnce | How::StableIsHigh | How::StableIsHighWhileUnstable => self.member.send(record),
         }
     }
 

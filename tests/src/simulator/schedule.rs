@@ -27,6 +27,8 @@ pub enum Strike {
     Pause,
     /// A decided transaction becomes visible later, at different moments in different places.
     LateMarkers,
+    /// The group's coordinator loses sight of a commit: offsets stay unstable until the same process commits again.
+    LostSight,
     /// What is written to a partition reaches its readers late.
     SlowPartition,
 }
@@ -39,8 +41,16 @@ impl Strike {
             let possible = faults.into_iter().filter(move |fault| *fault != Fault::FailAfter || point.has_effect());
             possible.map(move |fault| Self::Call(point, fault))
         };
-        let others =
-            [Self::Kill, Self::Expiry, Self::Twin, Self::ClockSet, Self::Pause, Self::LateMarkers, Self::SlowPartition];
+        let others = [
+            Self::Kill,
+            Self::Expiry,
+            Self::Twin,
+            Self::ClockSet,
+            Self::Pause,
+            Self::LateMarkers,
+            Self::LostSight,
+            Self::SlowPartition,
+        ];
         Point::ALL.into_iter().flat_map(call).chain(others).collect()
     }
 }
@@ -57,6 +67,7 @@ impl fmt::Display for Strike {
             Self::ClockSet => f.write_str("clock is set"),
             Self::Pause => f.write_str("all pause"),
             Self::LateMarkers => f.write_str("markers come late"),
+            Self::LostSight => f.write_str("commit lost sight of"),
             Self::SlowPartition => f.write_str("slow partition"),
         }
     }

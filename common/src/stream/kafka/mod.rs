@@ -44,7 +44,7 @@ use self::deadline::Deadline;
 use self::error::Explain;
 use self::group::Group;
 use self::member::KafkaMember;
-use self::observers::{Observers, Role, drain};
+use self::observers::{Observer, Observers, Role, drain};
 use self::producer::KafkaProducer;
 use self::reader::{KafkaReader, KafkaTail, Pool};
 use self::transactions::Transactions;
@@ -55,7 +55,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long a question to the broker may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long to wait for a transaction that is about to change an offset.
-const STABLE_PATIENCE: Duration = Duration::from_secs(5);
+const STABLE_PATIENCE: Duration = Duration::from_secs(1);
 /// How long new topics may take to be known everywhere.
 const PROPAGATION: Duration = Duration::from_secs(10);
 
@@ -90,6 +90,17 @@ impl KafkaLog {
         client
             .fetch_watermarks(&at.topic, at.partition.cast_signed(), QUERY_TIMEOUT)
             .map_err(|error| self.observers.error(&format!("asking for the ends of {at}"), &error, role, &client))
+    }
+
+    fn unstable(&self, group: &str) -> LogError {
+        LogError::Unstable(format!(
+            "Kafka at {}: a transaction that is about to change the offsets of group {group} is not decided. If that lasts \
+             longer than {} s, the broker that coordinates the group has lost sight of its end. The next commit under the \
+             same transactional.id mends that; otherwise restart that broker, which kafka-consumer-groups.sh \
+             --bootstrap-server … --describe --state --group {group} names",
+            self.explain.servers,
+            transactions::OVER.as_secs()
+        ))
     }
 
     /// The number of partitions that a membership's inputs share.
@@ -175,27 +186,24 @@ impl Log for KafkaLog {
             return Ok(Vec::new());
         }
         let group = &format!("{}{group}", self.config.prefix);
-        let role = Role::Group(group.clone());
-        let client = self.observers.get(&role)?;
+        let (stable, unstable) = (Role::Group(group.clone()), Role::UnstableGroup(group.clone()));
         let doing = format!("asking for the committed offsets of group {group}");
-        let mut list = TopicPartitionList::with_capacity(at.len());
-        for at in at {
-            list.add_partition(&at.topic, at.partition.cast_signed());
-        }
-        // librdkafka asks again by itself while they are unstable, so that looks like silence.
-        let answer = client.committed_offsets(list, STABLE_PATIENCE).and_then(|list| offsets(&list, at));
-        answer.map_err(|error| match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::UnstableOffsetCommit)
-                if self.partitions(&at[0].topic).is_ok() =>
-            {
-                LogError::Retry(format!(
-                    "Kafka at {}, {doing}: not stable within {} s: the last owner's transaction is still undecided, or the group's coordinator away",
-                    self.explain.servers,
-                    STABLE_PATIENCE.as_secs()
-                ))
+        let client = self.observers.get(&stable)?;
+        let error = match offsets(&client, at, STABLE_PATIENCE) {
+            Ok(offsets) => return Ok(offsets),
+            Err(error) => error,
+        };
+        // librdkafka asks again by itself while they are unstable, so that looks like silence: is it the coordinator's?
+        if let Some(RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::UnstableOffsetCommit) =
+            error.rdkafka_error_code()
+        {
+            let other = self.observers.get(&unstable)?;
+            match offsets(&other, at, QUERY_TIMEOUT) {
+                Ok(_) => return Err(self.unstable(group)),
+                Err(error) => drop(self.observers.error(&doing, &error, &unstable, &other)),
             }
-            _ => self.observers.error(&doing, &error, &role, &client),
-        })
+        }
+        Err(self.observers.error(&doing, &error, &stable, &client))
     }
 
     fn read(&self, at: &TopicPartition, from: Option<i64>) -> Result<Box<dyn Reader>, LogError> {
@@ -231,8 +239,13 @@ impl Log for KafkaLog {
     }
 }
 
-/// The answered offsets in the order of the question.
-fn offsets(list: &TopicPartitionList, at: &[TopicPartition]) -> Result<Vec<Option<i64>>, KafkaError> {
+/// A group's offsets, in the order of the question.
+fn offsets(client: &Observer, at: &[TopicPartition], limit: Duration) -> Result<Vec<Option<i64>>, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(at.len());
+    for at in at {
+        list.add_partition(&at.topic, at.partition.cast_signed());
+    }
+    let list = client.committed_offsets(list, limit)?;
     let answer = |at: &TopicPartition| {
         let Some(element) = list.find_partition(&at.topic, at.partition.cast_signed()) else { return Ok(None) };
         element.error()?;

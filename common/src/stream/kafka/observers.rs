@@ -23,8 +23,10 @@ pub(super) enum Role {
     Committed,
     /// High watermarks.
     Uncommitted,
-    /// A group's committed offsets, without being a member.
+    /// A group's stable committed offsets, without being a member.
     Group(String),
+    /// The same, whatever an undecided transaction is about to do with them.
+    UnstableGroup(String),
 }
 
 /// A client, kept by its role.
@@ -53,6 +55,7 @@ impl Observers {
             Role::Uncommitted => vec![("isolation.level", "read_uncommitted")],
             // read_committed makes librdkafka ask for stable offsets only.
             Role::Group(group) => vec![("group.id", group.as_str()), ("isolation.level", "read_committed")],
+            Role::UnstableGroup(group) => vec![("group.id", group.as_str()), ("isolation.level", "read_uncommitted")],
         };
         let reports = Reports::default();
         let client = self.config.client(&[&CONSUMER[..], &settings].concat()).create_with_context(reports.clone());

@@ -21,6 +21,9 @@ use crate::stream::log::{LogError, Outgoing};
 /// that died in a transaction are free after 18 s at the latest.
 const TRANSACTION_TIMEOUT_MS: &str = "8000";
 
+/// By then whatever was open is over.
+pub(super) const OVER: Duration = Duration::from_secs(18);
+
 /// How long any step of a transaction may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -55,8 +55,18 @@ pub(super) enum Target {
 
 struct Decided {
     id: TransactionId,
+    transactional_id: String,
     committed: bool,
+    /// Whether the group's coordinator will not see it.
+    lost: bool,
     targets: BTreeSet<Target>,
+}
+
+impl Decided {
+    fn new(transactional_id: &str, open: Open, committed: bool) -> Self {
+        let transactional_id = transactional_id.to_owned();
+        Self { id: open.id, transactional_id, committed, lost: false, targets: open.targets }
+    }
 }
 
 #[derive(Default)]
@@ -241,12 +251,16 @@ impl Cluster {
     /// Decides the open transaction; its markers arrive later.
     pub fn end_transaction(&mut self, transactional_id: &str, epoch: u32, committed: bool) -> Result<(), LogError> {
         let Some(open) = self.producer(transactional_id, epoch)?.open.take() else { return Ok(()) };
-        let decided = Decided { id: open.id, committed, targets: open.targets };
-        if self.faults.as_mut().is_some_and(|faults| faults.delays_markers(transactional_id)) {
-            self.undelivered.push(decided);
-        } else {
-            decided.targets.iter().for_each(|target| self.deliver(decided.id, committed, target));
+        let offsets = open.targets.iter().any(|target| matches!(target, Target::Offsets(_)));
+        let mut decided = Decided::new(transactional_id, open, committed);
+        if let Some(faults) = self.faults.as_mut() {
+            decided.lost = committed && offsets && faults.loses_sight(transactional_id);
+            if faults.delays_markers(transactional_id) {
+                self.undelivered.push(decided);
+                return Ok(());
+            }
         }
+        decided.targets.iter().for_each(|target| self.deliver(&decided, target));
         Ok(())
     }
 
@@ -266,7 +280,7 @@ impl Cluster {
 
     fn abort_open(&mut self, transactional_id: &str) {
         if let Some(open) = self.producers.get_mut(transactional_id).and_then(|p| p.open.take()) {
-            self.undelivered.push(Decided { id: open.id, committed: false, targets: open.targets });
+            self.undelivered.push(Decided::new(transactional_id, open, false));
         }
     }
 
@@ -276,34 +290,38 @@ impl Cluster {
 
     /// Writes one marker, to a place that chance picks.
     pub fn deliver_one(&mut self) -> bool {
-        let mut places = Vec::new();
-        for decided in &self.undelivered {
-            places.extend(decided.targets.iter().map(|target| (decided.id, decided.committed, target.clone())));
-        }
+        let waiting = self.undelivered.iter().enumerate();
+        let mut places: Vec<(usize, Target)> =
+            waiting.flat_map(|(i, decided)| decided.targets.iter().map(move |target| (i, target.clone()))).collect();
         if places.is_empty() {
             self.undelivered.clear();
             return false;
         }
         let pick = self.below("", places.len());
-        let (id, committed, target) = places.swap_remove(pick);
-        for decided in self.undelivered.iter_mut().filter(|d| d.id == id) {
-            decided.targets.remove(&target);
+        let (i, target) = places.swap_remove(pick);
+        let mut decided = self.undelivered.remove(i);
+        self.deliver(&decided, &target);
+        decided.targets.remove(&target);
+        if !decided.targets.is_empty() {
+            self.undelivered.insert(i, decided);
         }
-        self.undelivered.retain(|decided| !decided.targets.is_empty());
-        self.deliver(id, committed, &target);
         true
     }
 
-    fn deliver(&mut self, id: TransactionId, committed: bool, target: &Target) {
+    fn deliver(&mut self, decided: &Decided, target: &Target) {
         match target {
             Target::Records(at) => {
                 if let Ok(partition) = self.partition(at) {
-                    partition.mark(id, committed);
+                    partition.mark(decided.id, decided.committed);
                 }
             }
             Target::Offsets(name) => {
-                if let Some(group) = self.groups.get_mut(name) {
-                    self.violations.extend(group.mark(id, committed));
+                let Some(group) = self.groups.get_mut(name) else { return };
+                let Decided { id, transactional_id, committed, lost, .. } = decided;
+                if *lost {
+                    group.lose_sight(*id, transactional_id);
+                } else {
+                    self.violations.extend(group.mark(*id, transactional_id, *committed));
                 }
             }
         }

@@ -15,6 +15,8 @@ pub(super) struct Group {
     offsets: BTreeMap<TopicPartition, i64>,
     /// Offsets of transactions whose marker has not arrived here.
     pending: BTreeMap<TransactionId, Vec<(TopicPartition, i64)>>,
+    /// By transactional id: offsets that are committed, which the coordinator has lost sight of.
+    lost: BTreeMap<String, Vec<(TopicPartition, i64)>>,
     sessions: u64,
 }
 
@@ -43,6 +45,7 @@ impl Group {
             rebalancing: false,
             offsets: BTreeMap::new(),
             pending: BTreeMap::new(),
+            lost: BTreeMap::new(),
             sessions: 0,
         }
     }
@@ -154,16 +157,41 @@ impl Group {
         violations
     }
 
-    pub fn mark(&mut self, id: TransactionId, committed: bool) -> Vec<String> {
+    pub fn mark(&mut self, id: TransactionId, transactional_id: &str, committed: bool) -> Vec<String> {
         match self.pending.remove(&id) {
-            Some(offsets) if committed => self.commit(&offsets),
+            Some(offsets) if committed => {
+                // Its commits before it become visible with it.
+                let lost = self.lost.remove(transactional_id).unwrap_or_default();
+                self.catch_up(lost);
+                self.commit(&offsets)
+            }
             _ => Vec::new(),
         }
     }
 
+    /// The transaction's marker is in the log, and its offsets stay pending.
+    pub fn lose_sight(&mut self, id: TransactionId, transactional_id: &str) {
+        let offsets = self.pending.remove(&id).unwrap_or_default();
+        self.lost.entry(transactional_id.to_owned()).or_default().extend(offsets);
+    }
+
+    /// Reads from the log what was decided.
+    pub fn reload(&mut self) {
+        let lost = std::mem::take(&mut self.lost);
+        self.catch_up(lost.into_values().flatten().collect());
+    }
+
+    /// Others may have committed since: the later one counts.
+    fn catch_up(&mut self, lost: Vec<(TopicPartition, i64)>) {
+        for (at, next) in lost {
+            let known = self.offsets.entry(at).or_insert(next);
+            *known = next.max(*known);
+        }
+    }
+
     pub fn stable_offsets(&self, at: &[TopicPartition]) -> Result<Vec<Option<i64>>, LogError> {
-        if self.pending.values().flatten().any(|(pending, _)| at.contains(pending)) {
-            return Err(LogError::Retry("committed offsets are unstable: a transaction is undecided".into()));
+        if self.pending.values().chain(self.lost.values()).flatten().any(|(pending, _)| at.contains(pending)) {
+            return Err(LogError::Unstable("committed offsets are unstable: a transaction is undecided".into()));
         }
         Ok(at.iter().map(|at| self.offsets.get(at).copied()).collect())
     }

@@ -1,7 +1,8 @@
 //! The log in memory, for the simulator: what a Kafka cluster may do, one step at a time.
 //!
 //! It keeps Kafka's semantics where they decide correctness: a transaction is decided at one moment but
-//! its markers reach each partition and the offsets at different ones; a producer's epoch and a group's
+//! its markers reach each partition and the offsets at different ones, and a group's coordinator may lose sight of
+//! one; a producer's epoch and a group's
 //! generation fence zombies; a dead producer's transaction stays open until it is aborted. Without
 //! [`Faults`] everything happens at once.
 //!
@@ -19,6 +20,7 @@ mod member;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use self::cluster::Cluster;
+use self::group::Group;
 use self::member::MemoryMember;
 use super::log::{
     Ends, Log, LogError, Member, Membership, Outgoing, Producer, Reader, Record, StoredRecord, TopicPartition,
@@ -92,6 +94,12 @@ pub trait Faults: Send {
         true
     }
 
+    /// Whether the group's coordinator loses sight of the transaction that `process` has just committed: its offsets stay
+    /// unstable until the same process commits again, or [`MemoryLog::restart_coordinator`].
+    fn loses_sight(&mut self, _process: &str) -> bool {
+        false
+    }
+
     /// Whether this fetch brings nothing of a partition, neither records nor its end.
     fn delays_fetch(&mut self, _process: &str, _at: &TopicPartition) -> bool {
         false
@@ -156,7 +164,7 @@ impl MemoryLog {
         self.cluster.lock().expect("no panic happens while the cluster is locked")
     }
 
-    /// From here on nothing goes wrong and everything decided becomes visible.
+    /// From here on nothing goes wrong and everything decided becomes visible, but for what coordinators have lost sight of.
     pub fn end_faults(&self) {
         let mut cluster = self.lock();
         cluster.faults = None;
@@ -166,6 +174,11 @@ impl MemoryLog {
     /// Makes one decided transaction visible in one more place; `false` if there was none.
     pub fn deliver_marker(&self) -> bool {
         self.lock().deliver_one()
+    }
+
+    /// The groups' coordinator reads anew from the log what was decided.
+    pub fn restart_coordinator(&self) {
+        self.lock().groups.values_mut().for_each(Group::reload);
     }
 
     /// The group gives `instance` up: its session has expired. It learns so only when it next acts on the group.

@@ -94,7 +94,10 @@ impl Restore {
     ) -> Result<Option<Vec<Start>>, LogError> {
         if self.committed.is_none() {
             match log.committed(group, &self.inputs) {
-                Ok(committed) => (self.committed, self.unstable, self.high) = (Some(committed), None, None),
+                Ok(committed) => {
+                    // What was read before proves nothing of these.
+                    (self.committed, self.unstable, self.high, self.place) = (Some(committed), None, None, None);
+                }
                 Err(LogError::Unstable(why)) => self.unstable = Some(why),
                 Err(error) => return Err(error),
             }

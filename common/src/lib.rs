@@ -14,3 +14,8 @@ pub mod stream;
 pub mod telemetry;
 pub mod topics;
 pub mod worker;
+
+/// Of every program of ours. Many threads come and go in them; glibc gives each an arena of its own and keeps there what
+/// they have freed.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -182,10 +182,11 @@ async fn write_group(
     if open.rows.len() == 0 {
         return Ok(());
     }
-    let rows = open.rows.take(place)?;
     if open.file.is_none() {
         open.file = Some(ParquetFile::begin(store, &temporary, table, config.zstd_level, about).await?);
     }
     let file = open.file.as_mut().expect("begun above");
-    file.append(&rows).await
+    // Only now: of many files that are written at once, one is sorted and encoded at a time.
+    let rows = open.rows.take(place)?;
+    file.append(rows).await
 }

@@ -45,10 +45,11 @@ impl ParquetFile {
     }
 
     /// Writes one row group.
-    pub(super) async fn append(&mut self, rows: &RecordBatch) -> Result<(), ArchiveError> {
-        self.encoder.write(rows)?;
+    pub(super) async fn append(&mut self, rows: RecordBatch) -> Result<(), ArchiveError> {
+        self.encoder.write(&rows)?;
         self.encoder.flush()?;
         self.rows += rows.num_rows() as u64;
+        drop(rows);
         self.send().await
     }
 

@@ -81,7 +81,7 @@ pub(crate) enum Destination {
 
 impl Outbox {
     /// Beyond this, memory is given back rather than kept for the next commit.
-    const KEPT: usize = 16 << 20;
+    const KEPT: usize = 8 << 20;
 
     /// A record for output topic number `output`; without `partition`, murmur2 of the key decides.
     pub fn emit(

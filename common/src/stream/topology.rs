@@ -27,7 +27,7 @@ pub struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { commit_interval_ms: 100, commit_records: 200_000, commit_bytes: 16 << 20, tick_interval_ms: 100 }
+        Self { commit_interval_ms: 100, commit_records: 200_000, commit_bytes: 4 << 20, tick_interval_ms: 100 }
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) async fn merge(
         let mut from = 0;
         while from < rows.num_rows() {
             let length = config.row_group_rows.min(rows.num_rows() - from);
-            file.append(&rows.slice(from, length)).await?;
+            file.append(rows.slice(from, length)).await?;
             from += length;
         }
     }

@@ -2,7 +2,8 @@
 //! same errors, and a training that is killed leaves everything sound.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use predictor::registry::Registry;
 use predictor::{Live, Settings, Slot};
 use serde_json::Value;
 use sqlx::{Connection as _, Row as _};
-use tests::{Worker, services};
+use tests::{Worker, services, wait_until};
 
 const DEADLINE: Duration = Duration::from_secs(300);
 const SENSORS: usize = 12;
@@ -47,7 +48,7 @@ fn write_csv(path: &Path, steps: std::ops::Range<usize>) {
         for sensor in 0..SENSORS {
             let separator = if sensor == 0 { "" } else { "," };
             let cell = if is_gap(sensor, step) { String::new() } else { speed(sensor, step).to_string() };
-            write!(text, "{separator}{cell}").expect("a string takes everything");
+            text.extend([separator, &cell]);
         }
     }
     std::fs::write(path, text + "\n").expect("written");
@@ -127,13 +128,47 @@ fn what_is_published_of_the_real_week_is_what_an_evaluation_says() {
     assert!(scored > 340_000, "{scored}");
 }
 
-/// Takes the replayed readings through aggregator and predictor: every forecast that is published, and the errors that the
-/// database counts, are those of an evaluation with the model that the registry holds. Returns how many were scored.
+/// What the predictor's page of metrics says of one horizon: forecasts scored, and the sum of their errors, km/h.
+fn live(page: &str, horizon: u32) -> Option<(f64, f64)> {
+    let value = |name: &str| {
+        let line =
+            page.lines().find(|line| line.starts_with(name) && line.contains(&format!("horizon=\"{horizon}\"")))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    Some((value("traffic_forecasts_scored{")?, value("traffic_absolute_error_kmh_sum{of=\"forecast\"")?))
+}
+
+fn page(address: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: predictor\r\nConnection: close\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// Takes the replayed readings through aggregator and predictor: every forecast that is published, and the errors that
+/// metrics and database count, are those of an evaluation with the model that the registry holds. Returns how many were
+/// scored.
 fn forecasts_are_those_of_an_evaluation(at: &Path, series: &Series) -> u64 {
     run(at, "aggregator", &["--exit-at-end"]);
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").to_string();
+    let mut predictor = Worker::start_in(at, "predictor", &[], &[("TRAFFIC_HTTP_LISTEN", &address)]);
+    let (forecasts, errors) = evaluate(at, series);
+    for (horizon, (sum, n)) in &errors {
+        let (live_n, live_sum) = wait_until(DEADLINE, "as many forecasts are scored", || {
+            live(&page(&address)?, *horizon).filter(|(live_n, _)| *live_n >= *n as f64)
+        });
+        assert_eq!(live_n, *n as f64, "{horizon} min");
+        assert!(
+            (live_sum - sum).abs() < 1e-3 * *n as f64,
+            "{horizon} min: metrics {live_sum}, evaluation {sum} of {n}"
+        );
+    }
+    predictor.terminate();
+    assert!(predictor.wait(DEADLINE).success(), "{}", predictor.log());
     run(at, "predictor", &["--exit-at-end"]);
     let published = run(at, "traffic", &["inspect", "topic", "traffic-predictions"]);
-    let mut by_id: HashMap<String, (f32, Vec<f32>)> = HashMap::new();
+    let mut by_id: HashMap<String, Said> = HashMap::new();
     for line in published.lines() {
         let record: Value = serde_json::from_str(line).expect("JSON");
         let text = record["value"].to_string();
@@ -143,7 +178,21 @@ fn forecasts_are_those_of_an_evaluation(at: &Path, series: &Series) -> u64 {
         let forecast = (narrow(&prediction.predicted_speed), prediction.speed_quantiles.iter().map(narrow).collect());
         assert!(by_id.insert(prediction.prediction_id.to_string(), forecast).is_none(), "{text} is doubled");
     }
+    for (id, forecast) in &forecasts {
+        assert_eq!(by_id.get(id), Some(forecast), "{id}");
+    }
+    rows_count(at, &errors);
+    forecasts.len() as u64
+}
 
+/// Of a forecast: median and quantiles.
+type Said = (f32, Vec<f32>);
+
+/// By horizon: the sum of the errors, km/h, and their number.
+type Errors = HashMap<u32, (f64, u64)>;
+
+/// What an evaluation says: each forecast by its id, and the errors.
+fn evaluate(at: &Path, series: &Series) -> (Vec<(String, Said)>, Errors) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let url = format!("file://{}", at.join("traffic-store").display());
     let store = open(&url, &StoreOptions::default()).expect("a store");
@@ -164,23 +213,25 @@ fn forecasts_are_those_of_an_evaluation(at: &Path, series: &Series) -> u64 {
         partitions: PARTITIONS,
         averaged: false,
     };
-    let (mut scored, mut errors) = (0, HashMap::<u32, (f64, u64)>::new());
+    let (mut forecasts, mut errors) = (Vec::new(), Errors::new());
     let reports = task.run(&Settings::default(), &slot, &|| (), &mut |forecast| {
         let made_ms = series.step(forecast.window as usize) * 300_000;
         let id = format!("PRED_{}_{made_ms}_{}", series.segments[forecast.segment as usize], forecast.horizon);
-        let (speed, quantiles) = by_id.get(&id).unwrap_or_else(|| panic!("{id} was not published"));
-        assert_eq!((*speed, &quantiles[..]), (forecast.forecast, &forecast.quantiles[..]), "{id}");
         let sum = errors.entry(forecast.horizon).or_default();
         sum.0 += f64::from((forecast.forecast - forecast.truth).abs());
         sum.1 += 1;
-        scored += 1;
+        forecasts.push((id, (forecast.forecast, forecast.quantiles.to_vec())));
     });
     let reports = reports.expect("predictions");
     for report in &reports {
         assert!(report.model.mae < report.last_value.mae, "{report:?}");
     }
+    (forecasts, errors)
+}
 
-    // The rows that the projection keeps count the same errors.
+/// The rows that the projection keeps count the same errors.
+fn rows_count(at: &Path, errors: &Errors) {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let rows = runtime.block_on(async {
         let database = format!("sqlite:{}", at.join("traffic-database.db").display());
         let mut connection = sqlx::SqliteConnection::connect(&database).await.expect("a database");
@@ -195,7 +246,6 @@ fn forecasts_are_those_of_an_evaluation(at: &Path, series: &Series) -> u64 {
         assert_eq!(u64::try_from(n).expect("a number"), expected_n, "{horizon} min");
         assert!((mae - expected_mae).abs() < 0.002, "{horizon} min: rows {mae}, evaluation {expected_mae}");
     }
-    scored
 }
 
 #[test]

@@ -16,6 +16,6 @@ pub mod topics;
 pub mod worker;
 
 /// Of every program of ours. Many threads come and go in them; glibc gives each an arena of its own and keeps there what
-/// they have freed.
+/// they have freed. Its settings are in `.cargo/config.toml`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

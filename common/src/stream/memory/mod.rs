@@ -2,9 +2,8 @@
 //!
 //! It keeps Kafka's semantics where they decide correctness: a transaction is decided at one moment but
 //! its markers reach each partition and the offsets at different ones, and a group's coordinator may lose sight of
-//! one; a producer's epoch and a group's
-//! generation fence zombies; a dead producer's transaction stays open until it is aborted. Without
-//! [`Faults`] everything happens at once.
+//! one; a producer's epoch and a group's generation fence zombies; a dead producer's transaction stays open until it is
+//! aborted. Without [`Faults`] everything happens at once.
 //!
 //! | file | owns |
 //! |---|---|
